@@ -1,0 +1,135 @@
+"""The only door to numba: `@hot` compiles a function and caches the machine code.
+
+Numba's own cache watches only the file a function stands in, so a new row in a table elsewhere would leave a stale
+core behind. Here the cache directory is keyed by a digest of every source file of the package. Where nothing can be
+written, the functions compile without a cache. `NUMBA_DISABLE_JIT=1` runs them as plain Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba import types
+from numba.core import cgutils
+from numba.core import config as numba_config
+from numba.extending import intrinsic
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+JIT_DISABLED = bool(numba_config.DISABLE_JIT)
+
+
+def source_digest(root: Path | None = None) -> str:
+    """Digest of all Python sources below `root` (default: this package), the key of the cache directory."""
+    root = root or Path(__file__).parent
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def _writable(path: Path) -> bool:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return True
+    except OSError:
+        return False
+
+
+@functools.cache
+def cache_directory() -> Path | None:
+    """`$PKTBPF_CACHE_DIR` or the user's cache directory, below it the digest; None where nothing can be written."""
+    import platformdirs
+
+    root = os.environ.get("PKTBPF_CACHE_DIR") or platformdirs.user_cache_dir("pktbpf")
+    path = Path(root) / source_digest()
+    return path if _writable(path) else None
+
+
+def hot(function: F) -> F:
+    """Compile without the interpreter lock, without wrap-around indexing, cached between processes."""
+    options: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    directory = None if JIT_DISABLED else cache_directory()
+    if directory is None:
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+    previous = numba_config.CACHE_DIR
+    numba_config.CACHE_DIR = str(directory)
+    try:
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+    finally:
+        numba_config.CACHE_DIR = previous
+
+
+def _load(width: int, big_endian: bool) -> Callable[..., Any]:
+    """An unaligned load of `width` bits from a uint8 array at a uint64 index, as uint64; no bounds check."""
+
+    if JIT_DISABLED:
+        count = width // 8
+
+        def load_plain(data: Any, index: Any) -> Any:
+            import numpy as np
+
+            raw = data[int(index) : int(index) + count].tobytes()
+            return np.uint64(int.from_bytes(raw, "big" if big_endian else "little"))
+
+        return load_plain
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load(typingctx: Any, data: Any, index: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            from llvmlite import ir
+
+            array = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0])
+            place = builder.gep(array.data, [args[1]], inbounds=False)
+            typed = builder.bitcast(place, ir.IntType(width).as_pointer())
+            value = builder.load(typed, align=1)
+            if big_endian and width > 8:
+                value = builder.bswap(value)
+            return builder.zext(value, ir.IntType(64)) if width < 64 else value
+
+        return types.uint64(data, types.uint64), codegen
+
+    return load  # type: ignore[no-any-return]
+
+
+def _store(width: int) -> Callable[..., Any]:
+    """An unaligned little-endian store of the low `width` bits of a uint64 at a uint64 index; no bounds check."""
+
+    if JIT_DISABLED:
+        count = width // 8
+
+        def store_plain(data: Any, index: Any, value: Any) -> None:
+            raw = (int(value) & ((1 << width) - 1)).to_bytes(count, "little")
+            for number, byte in enumerate(raw):
+                data[int(index) + number] = byte
+
+        return store_plain
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def store(typingctx: Any, data: Any, index: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            from llvmlite import ir
+
+            array = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0])
+            place = builder.gep(array.data, [args[1]], inbounds=False)
+            typed = builder.bitcast(place, ir.IntType(width).as_pointer())
+            narrow = builder.trunc(args[2], ir.IntType(width)) if width < 64 else args[2]
+            builder.store(narrow, typed, align=1)
+            return context.get_dummy_value()
+
+        return types.void(data, types.uint64, types.uint64), codegen
+
+    return store  # type: ignore[no-any-return]
+
+
+load_be16, load_be32 = _load(16, True), _load(32, True)
+load_u8, load_le16, load_le32, load_le64 = _load(8, False), _load(16, False), _load(32, False), _load(64, False)
+store_u8, store_le16, store_le32, store_le64 = _store(8), _store(16), _store(32), _store(64)
