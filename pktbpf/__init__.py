@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pktbpf.capture.open import open_capture
     from pktbpf.errors import (
-        CaptureError, CheckFailed, ExpressionError, FilterSyntaxError, KernelUnavailable, LinkTypeError, MapError,
-        ObjectError, PktbpfError, ProgramRefused, UsageError,
+        CaptureError,
+        CheckFailed,
+        ExpressionError,
+        FilterSyntaxError,
+        KernelUnavailable,
+        LinkTypeError,
+        MapError,
+        ObjectError,
+        PktbpfError,
+        ProgramRefused,
+        UsageError,
     )  # fmt: skip
     from pktbpf.expression import compile
     from pktbpf.filter import Filter, verify
@@ -51,7 +60,7 @@ _HOME = {
     "verify": "filter",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
