@@ -1,0 +1,88 @@
+"""An unprivileged pair of AF_UNIX datagram sockets: any program over any bytes, the received length is the verdict.
+
+Delivery is synchronous and a filtered datagram still reports success to its sender, so one non-blocking receive right
+after each send decides, without a time-out. There is no device and no link header; the profile is `unix` (floor 1).
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from pktbpf.errors import KernelUnavailable
+from pktbpf.kernel import attach
+from pktbpf.kernel.observed import Observed
+
+PROFILE = "unix"
+# What an unprivileged sender gets from net.core.wmem_default; a larger buffer is asked for below.
+_BUFFER = 1 << 20
+
+
+class UnixRig:
+    """Attach a program, then `run` packets through it. A context manager; both sockets close at its end."""
+
+    def __init__(self) -> None:
+        if sys.platform != "linux":
+            import errno
+
+            raise KernelUnavailable(errno.ENOSYS, "AF_UNIX socket filters")
+        try:
+            self.receiver, self.sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError as error:
+            raise KernelUnavailable(error.errno or 0, "AF_UNIX datagram sockets") from None
+        self.sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        self.receiver.setblocking(False)
+        self.sender.setblocking(False)
+        self._space = memoryview(bytearray(self.largest + 1))
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest datagram that can be sent (the socket's send buffer, minus the kernel's own share)."""
+        return self.sender.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - 32
+
+    def attach_classic(self, code: bytes) -> int:
+        """Put `struct sock_filter[]` on the receiver: 0 or the errno. The old program is taken off first, since both
+        would count against net.core.optmem_max at once."""
+        attach.detach(self.receiver)
+        return attach.attach_classic(self.receiver, code)
+
+    def attach_extended(self, program_fd: int) -> int:
+        """Put a program loaded by bpf(2) on the receiver: 0 or the errno."""
+        attach.detach(self.receiver)
+        return attach.attach_extended(self.receiver, program_fd)
+
+    def detach(self) -> int:
+        """Take the program off: 0 or ENOENT."""
+        return attach.detach(self.receiver)
+
+    def lengths(self, packets: Iterable[bytes | memoryview]) -> list[int]:
+        """Kept bytes per packet, -1 for a dropped one. Raises OSError (EMSGSIZE) beyond `largest`."""
+        send, receive, space = self.sender.send, self.receiver.recv_into, self._space
+        out = []
+        for packet in packets:
+            send(packet)
+            try:
+                out.append(receive(space))
+            except BlockingIOError:
+                out.append(-1)
+        return out
+
+    def run(self, packets: Iterable[bytes | memoryview]) -> Observed:
+        """The verdicts of the attached program over `packets`."""
+        return Observed.of(self.lengths(packets))
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self.receiver.close()
+        self.sender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
