@@ -56,8 +56,8 @@ class Helper:
     """One helper that a socket filter may call.
 
     ret: int, void, map_value_or_null, ringbuf_mem_or_null, dynptr_mem_or_null, mem_or_btf, mem_or_btf_or_null,
-    kptr_or_null, btf_or_null:TYPE, btf_trusted:TYPE. args: as `arg_types` reads them. privilege: none, cap_bpf (CAP_BPF),
-    perfmon (CAP_BPF and CAP_PERFMON). since: first Linux version that lets a socket filter call it ("5.10" for all
+    kptr_or_null, btf_or_null:TYPE, btf_trusted:TYPE. args: as `arg_types` reads them. privilege: none, cap_bpf
+    (CAP_BPF), perfmon (CAP_BPF and CAP_PERFMON). since: first Linux version that lets a socket filter call it ("5.10" for all
     that are older). gpl_only: only for programs with a GPL-compatible license. packet: may get pointers into packets.
     sleeps: only for programs that may sleep, which a socket filter never is.
     """
@@ -141,7 +141,7 @@ ROWS: tuple[Helper, ...] = (
     Helper(158, "get_current_task_btf", "btf_trusted:task_struct", "", "perfmon", "6.16", gpl_only=True),
     Helper(160, "ktime_get_coarse_ns", "int", "", "none", "5.11"),
     Helper(164, "for_each_map_elem", "int", "map func stack|null any", "cap_bpf", "5.13"),
-    Helper(165, "snprintf", "int", "mem|null|write size0 const_str mem|null|rdonly size0", "perfmon", "5.13", gpl_only=True),
+    Helper(165, "snprintf", "int", "mem|null|write size0 const_str mem|null|rdonly size0", "perfmon", "5.13", True),
     Helper(169, "timer_init", "int", "timer map any", "cap_bpf", "5.15", gpl_only=True),
     Helper(170, "timer_set_callback", "int", "timer func", "cap_bpf", "5.15", gpl_only=True),
     Helper(171, "timer_start", "int", "timer any any", "cap_bpf", "5.15", gpl_only=True),
