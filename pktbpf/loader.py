@@ -1,0 +1,253 @@
+"""One `load()` for a filter in any form: path, text or bytes -> ClassicProgram or Program.
+
+Bytes: the ELF magic is an object; what is not text (a NUL, not UTF-8) is raw instructions, of the extended set when
+the last one is its `exit` (0x95, no classic opcode), else of the classic set. Raw filters always have NULs (the high
+byte of every classic opcode), texts never. Text: the first row of `TEXT_FORMS` that matches once comments are removed;
+what none of them knows is a pcap-filter expression. `form=` skips the guessing. A str that names a file is that file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pktbpf.asm.classic_text import MNEMONICS
+from pktbpf.errors import FilterSyntaxError, UsageError
+from pktbpf.program import ClassicProgram, Program
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview"
+
+DEFAULT_LINKTYPE = "EN10MB"
+MAX_FILE_SIZE = 64 << 20  # no filter is near this; a device or a capture given by mistake is not read to its end
+
+_MNEMONIC = "|".join(sorted(map(re.escape, MNEMONICS), key=len, reverse=True))
+_COMMENTS = re.compile(r"/\*.*?\*/|//[^\n]*|^[ \t]*#[^\n]*|;[^\n]*", re.DOTALL | re.MULTILINE)
+_CLASSIC_LEAD = r"(?:[\s/]*(?:\(\d+\)|\d+:|[A-Za-z_]\w*:))*[\s/]*"
+_CLASSIC = re.compile(rf"{_CLASSIC_LEAD}(?:{_MNEMONIC})(?![\w.])(?!\s*:)", re.IGNORECASE)
+# Any line like `ldh [12]` or `ret #0`: a listing whose first line is misspelt is still no expression.
+_CLASSIC_LINE = re.compile(rf"^{_CLASSIC_LEAD}(?:{_MNEMONIC})[ \t]+[#\[]", re.IGNORECASE | re.MULTILINE)
+_C_ARRAY = re.compile(r"\bsock_filter\b|\bsock_fprog\b|\bBPF_(?:STMT|JUMP)\s*\(|\A\s*\{")
+_DECIMAL = re.compile(r"[\s'\"]*\d+[\d\s,'\"]*")
+_EXTENDED = re.compile(
+    r"""^[ \t]*(?:\w+:[ \t]*)*(?:\([0-9a-f]{2}\)[ \t]*)?   # label or number, bpftool's opcode
+    (?:[rw]\d+[ \t]*(?:[-+*/%&|^]|<<|>>|s>>|s/|s%)?=      # r0 = ..., w1 += ...
+      |\*[ \t]*\([ \t]*[us](?:8|16|32|64)[ \t]*\*         # *(u32 *)(r1 + 0) = ...
+      |lock[ \t]+\*|if[ \t]+[rw]\d+[ \t]|gotol?[ \t]|exit[ \t]*$|call[ \t]+\S)""",
+    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
+)
+
+
+class TextForm(NamedTuple):
+    """A row of the sniff table: `matches` sees the text without comments."""
+
+    name: str
+    matches: Callable[[str], bool]
+
+
+TEXT_FORMS: tuple[TextForm, ...] = (
+    TextForm("decimal", lambda text: _DECIMAL.fullmatch(text) is not None),
+    TextForm("c", lambda text: _C_ARRAY.search(text) is not None),
+    TextForm("asm", lambda text: bool(_CLASSIC.match(text) or _CLASSIC_LINE.search(text))),
+    TextForm("extended", lambda text: _EXTENDED.search(text) is not None),
+)
+FORMS: tuple[str, ...] = ("asm", "c", "decimal", "raw", "raw-extended", "elf", "extended", "expression")
+
+# A name with one of these endings, or with a slash, is meant as a file even where there is none.
+_PATH_SUFFIXES = tuple(".bpf .o .bin .txt .asm .s .c .h .elf .pcap-filter .filter .dd .ddd".split())
+_PREFIX_LENGTH = re.compile(r"[0-9a-fA-F.:]+/\d+")
+_EXPRESSION_MARKS = re.compile(r"[\s\[\](){}=<>!&|*\"']")
+
+
+def sniff_text(text: str) -> str:
+    """The form of a text: a name of `TEXT_FORMS`, or `expression`."""
+    bare = _COMMENTS.sub(" ", text)
+    return next((form.name for form in TEXT_FORMS if form.matches(bare)), "expression")
+
+
+def sniff_bytes(data: bytes) -> str:
+    """The form of a file's content or of bytes, one of `FORMS`."""
+    if data[:4] == b"\x7fELF":
+        return "elf"
+    text = decode_text(data)
+    if text is not None:
+        return sniff_text(text)
+    return "raw-extended" if data[-8:] == b"\x95" + bytes(7) else "raw"
+
+
+def decode_text(data: bytes) -> str | None:
+    """The text in bytes (UTF-8, or UTF-16 with its mark), or None where they are none."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError:
+            return None
+    if b"\0" in data:
+        return None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+
+
+def load(
+    source: Source,
+    *,
+    linktype: str | int | None = None,
+    optimize: bool = True,
+    program: str | None = None,
+    form: str | None = None,
+) -> ClassicProgram | Program | Any:
+    """The filter that `source` states.
+
+    source: a path object; a str (an existing file's name, else a filter's text, else a pcap-filter expression); bytes.
+    linktype: DLT name or number that an expression is compiled for (default EN10MB). optimize: as tcpdump without -O.
+    program: which program of an object, or which array of a C source. form: one of `FORMS`, instead of guessing.
+    Raises FilterSyntaxError, ExpressionError, ObjectError; UsageError for an unknown form.
+    """
+    if form is not None and form not in FORMS:
+        raise UsageError(f"unknown filter form {form!r}; there are {', '.join(FORMS)}")
+    wanted = _Wanted(linktype, optimize, program, form)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return wanted.from_bytes(bytes(source), None)
+    if not isinstance(source, str):
+        return wanted.from_file(Path(source))
+    if _names_a_file(source):
+        return wanted.from_file(Path(source))
+    if form is None and looks_like_path(source):
+        raise FilterSyntaxError("no such file", source=source)
+    return wanted.from_text(source, None)
+
+
+def load_filter_argument(
+    argument: str, linktype: str | int | None = None, **options: Any
+) -> ClassicProgram | Program | Any:
+    """What `--filter ARGUMENT` means: a file in any form, or an expression; `-` is standard input. Options as `load`."""
+    if argument == "-":
+        return load(_read_standard_input(), linktype=linktype, **options)
+    return load(argument, linktype=linktype, **options)
+
+
+def is_expression(argument: str) -> bool:
+    """Whether `--filter ARGUMENT` is an expression (given itself or in a file), which each link type compiles anew."""
+    if argument == "-":
+        return False
+    if _names_a_file(argument):
+        return sniff_bytes(_read(Path(argument))) == "expression"
+    return not looks_like_path(argument) and sniff_text(argument) == "expression"
+
+
+def looks_like_path(argument: str) -> bool:
+    """Whether a str can only be meant as a file's name: its ending or a slash, and nothing that expressions have."""
+    if argument.startswith(("/", "./", "../", "~/")) and "\n" not in argument and not argument.startswith(("//", "/*")):
+        return True
+    if _EXPRESSION_MARKS.search(argument) or _PREFIX_LENGTH.fullmatch(argument):
+        return False
+    return "/" in argument or argument.lower().endswith(_PATH_SUFFIXES)
+
+
+def _names_a_file(text: str) -> bool:
+    if "\n" in text or "\0" in text or not text:
+        return False
+    try:
+        path = Path(text)
+        return path.exists() and not path.is_dir()
+    except OSError:  # longer than any file name
+        return False
+
+
+def _name(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE_SIZE + 1)
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
+        raise FilterSyntaxError(reason[0].lower() + reason[1:], source=str(path)) from None
+    except ValueError as error:  # a NUL in the name
+        raise FilterSyntaxError(str(error), source=str(path)) from None
+    if len(data) > MAX_FILE_SIZE:
+        raise FilterSyntaxError(f"more than {MAX_FILE_SIZE >> 20} MiB, this is no filter", source=str(path))
+    return data
+
+
+def _read_standard_input() -> bytes:
+    import sys
+
+    return sys.stdin.buffer.read(MAX_FILE_SIZE)
+
+
+class _Wanted(NamedTuple):
+    """The options of one `load`."""
+
+    linktype: str | int | None
+    optimize: bool
+    program: str | None
+    form: str | None
+
+    def from_file(self, path: Path) -> Any:
+        return self.from_bytes(_read(path), path)
+
+    def from_bytes(self, data: bytes, path: Path | None) -> Any:
+        form = self.form or sniff_bytes(data)
+        if form == "elf":
+            from pktbpf.objfile import load_object
+
+            return load_object(data if path is None else path, program=self.program)
+        if form in ("raw", "raw-extended"):
+            return _from_raw(data, form, path)
+        text = decode_text(data)
+        if text is None:
+            raise FilterSyntaxError("not text (neither UTF-8 nor UTF-16 with its mark)", source=_name(path))
+        return self.from_text(text, path, form)
+
+    def from_text(self, text: str, path: Path | None, form: str | None = None) -> Any:
+        form = form or self.form or sniff_text(text)
+        source, origin = _name(path), str(path or "")
+        if form == "asm":
+            from pktbpf.asm import classic_text
+
+            return classic_text.assemble(text, source=source, origin=origin)
+        if form == "decimal":
+            from pktbpf.asm import decimal
+
+            return decimal.parse(text, source=source, origin=origin)
+        if form == "c":
+            from pktbpf.asm import carray
+
+            return carray.parse(text, name=self.program, source=source, origin=origin)
+        if form == "extended":
+            from pktbpf.asm import extended_text
+
+            return extended_text.assemble(text)
+        if form == "expression":
+            return self._from_expression(text, path)
+        raise UsageError(f"form {form!r} is of bytes; give bytes or a file")
+
+    def _from_expression(self, text: str, path: Path | None) -> ClassicProgram:
+        from pktbpf import expression
+
+        if path is not None:
+            text = expression.strip_comments(text)
+        linktype = DEFAULT_LINKTYPE if self.linktype is None else self.linktype
+        return expression.compile(text, linktype=linktype, optimize=self.optimize)
+
+
+def _from_raw(data: bytes, form: str, path: Path | None) -> ClassicProgram | Program:
+    source = _name(path)
+    if not data:
+        raise FilterSyntaxError("empty, no instructions", source=source)
+    if len(data) % 8:
+        raise FilterSyntaxError(
+            f"{len(data)} bytes are not a whole number of 8-byte instructions, nor text in UTF-8", source=source
+        )
+    cls: type[ClassicProgram] | type[Program] = Program if form == "raw-extended" else ClassicProgram
+    return cls.from_bytes(data, origin=str(path or ""))
