@@ -130,7 +130,7 @@ class Lab:
     @contextlib.contextmanager
     def capture(self, side: str, device: str, path: Path, *options: str, settle: float = 0.4) -> Iterator[None]:
         """tcpdump on a device while the body runs."""
-        command = " ".join(["tcpdump", "-Z root -U --immediate-mode -n -s 0", *options, f"-i {device} -w {path}"])
+        command = " ".join(["tcpdump", "-Z root -U --immediate-mode -n -B 16384 -s 0", *options, f"-i {device} -w {path}"])
         self.note(side, " ".join(["tcpdump", *options, f"-i {device} -w {path.name}"]))
         process = subprocess.Popen(self._argv(side, command), stderr=subprocess.PIPE, cwd=self.tmp)
         assert process.stderr is not None
