@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from typing import Any
 
 __all__ = [
     "CaptureError",
@@ -36,9 +37,13 @@ __all__ = [
 
 
 class PktbpfError(Exception):
-    """Base of everything pktbpf raises on purpose; `str()` is one line, `exit_code` what the command line ends with."""
+    """Base of everything pktbpf raises on purpose; `str()` is one line, `exit_code` what the command line ends with.
+
+    results: what a replay had found before the error (`pktbpf.Results`), None elsewhere.
+    """
 
     exit_code = 1
+    results: Any = None
 
 
 class UsageError(PktbpfError):
