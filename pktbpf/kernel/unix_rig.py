@@ -14,15 +14,17 @@ from typing import Self
 
 from pktbpf.errors import KernelUnavailable
 from pktbpf.kernel import attach
-from pktbpf.kernel.observed import Observed
+from pktbpf.kernel.affinity import one_processor
+from pktbpf.kernel.observed import DROPPED, Observed, Seen
 
-PROFILE = "unix"
 # What an unprivileged sender gets from net.core.wmem_default; a larger buffer is asked for below.
 _BUFFER = 1 << 20
 
 
 class UnixRig:
     """Attach a program, then `run` packets through it. A context manager; both sockets close at its end."""
+
+    profile = "unix"
 
     def __init__(self) -> None:
         if sys.platform != "linux":
@@ -59,7 +61,7 @@ class UnixRig:
         return attach.detach(self.receiver)
 
     def lengths(self, packets: Iterable[bytes | memoryview]) -> list[int]:
-        """Kept bytes per packet, -1 for a dropped one. Raises OSError (EMSGSIZE) beyond `largest`."""
+        """Kept bytes per packet, DROPPED (-1) for a dropped one. Raises OSError (EMSGSIZE) beyond `largest`."""
         send, receive, space = self.sender.send, self.receiver.recv_into, self._space
         out = []
         for packet in packets:
@@ -67,12 +69,16 @@ class UnixRig:
             try:
                 out.append(receive(space))
             except BlockingIOError:
-                out.append(-1)
+                out.append(DROPPED)
         return out
 
     def run(self, packets: Iterable[bytes | memoryview]) -> Observed:
         """The verdicts of the attached program over `packets`."""
-        return Observed.of(self.lengths(packets))
+        given = list(packets)
+        with one_processor() as cpu:
+            lengths = self.lengths(given)
+            metadata = {"cpu": cpu, "network_offset": 0}
+        return Observed.of(lengths, [Seen(packet, 0, len(packet), metadata) for packet in given])
 
     def close(self) -> None:
         """Close both sockets."""
