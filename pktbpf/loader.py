@@ -27,11 +27,13 @@ DEFAULT_LINKTYPE = "EN10MB"
 MAX_FILE_SIZE = 64 << 20  # no filter is near this; a device or a capture given by mistake is not read to its end
 
 _MNEMONIC = "|".join(sorted(map(re.escape, MNEMONICS), key=len, reverse=True))
-_COMMENTS = re.compile(r"/\*.*?\*/|//[^\n]*|^[ \t]*#[^\n]*|;[^\n]*", re.DOTALL | re.MULTILINE)
+_COMMENTS = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*|^[ \t]*#[^\n]*|;[^\n]*", re.DOTALL | re.MULTILINE)
 _CLASSIC_LEAD = r"(?:[\s/]*(?:\(\d+\)|\d+:|[A-Za-z_]\w*:))*[\s/]*"
 _CLASSIC = re.compile(rf"{_CLASSIC_LEAD}(?:{_MNEMONIC})(?![\w.])(?!\s*:)", re.IGNORECASE)
 # Any line like `ldh [12]` or `ret #0`: a listing whose first line is misspelt is still no expression.
-_CLASSIC_LINE = re.compile(rf"^{_CLASSIC_LEAD}(?:{_MNEMONIC})[ \t]+[#\[]", re.IGNORECASE | re.MULTILINE)
+_CLASSIC_LINE = re.compile(
+    rf"^[ \t]*(?:\(\d+\)|\d+:|[A-Za-z_]\w*:)?[ \t]*(?:{_MNEMONIC})[ \t]+[#\[]", re.IGNORECASE | re.MULTILINE
+)
 _C_ARRAY = re.compile(r"\bsock_filter\b|\bsock_fprog\b|\bBPF_(?:STMT|JUMP)\s*\(|\A\s*\{")
 _DECIMAL = re.compile(r"[\s'\"]*\d+[\d\s,'\"]*")
 _EXTENDED = re.compile(
@@ -59,7 +61,9 @@ TEXT_FORMS: tuple[TextForm, ...] = (
 FORMS: tuple[str, ...] = ("asm", "c", "decimal", "raw", "raw-extended", "elf", "extended", "expression")
 
 # A name with one of these endings, or with a slash, is meant as a file even where there is none.
-_PATH_SUFFIXES = tuple(".bpf .o .bin .txt .asm .s .c .h .elf .pcap-filter .filter .dd .ddd".split())
+_PATH_SUFFIXES = (
+    ".bpf", ".o", ".bin", ".txt", ".asm", ".s", ".c", ".h", ".elf", ".pcap-filter", ".filter", ".dd", ".ddd",
+)  # fmt: skip
 _PREFIX_LENGTH = re.compile(r"[0-9a-fA-F.:]+/\d+")
 _EXPRESSION_MARKS = re.compile(r"[\s\[\](){}=<>!&|*\"']")
 
@@ -127,7 +131,7 @@ def load(
 def load_filter_argument(
     argument: str, linktype: str | int | None = None, **options: Any
 ) -> ClassicProgram | Program | Any:
-    """What `--filter ARGUMENT` means: a file in any form, or an expression; `-` is standard input. Options as `load`."""
+    """What `--filter ARGUMENT` means: a file in any form, or an expression; `-` is standard input."""
     if argument == "-":
         return load(_read_standard_input(), linktype=linktype, **options)
     return load(argument, linktype=linktype, **options)

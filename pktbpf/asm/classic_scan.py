@@ -48,12 +48,15 @@ class Scanner:
         line = bisect.bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1
 
-    def fail(self, reason: str, offset: int | None = None) -> NoReturn:
-        """Raise FilterSyntaxError at `offset`, by default at the next token."""
+    def error(self, reason: str, offset: int | None = None) -> FilterSyntaxError:
+        """What is wrong at `offset`, by default at the next token."""
         if offset is None:
             offset = self._next.offset if self._next else self._position
         line, column = self.place(offset)
-        raise FilterSyntaxError(reason, source=self.source, line=line, column=column)
+        return FilterSyntaxError(reason, source=self.source, line=line, column=column)
+
+    def fail(self, reason: str, offset: int | None = None) -> NoReturn:
+        raise self.error(reason, offset)
 
     def expected(self, what: str) -> NoReturn:
         """Raise for a next token that is not what the language wants here."""
@@ -130,7 +133,7 @@ class Scanner:
         if text[start] in _MARKS:
             self._position = start + 1
             return Token("mark", text[start], 0, start)
-        self.fail(f"character {text[start]!r} has no meaning here", start)
+        raise self.error(f"character {text[start]!r} has no meaning here", start)
 
     def _number(self, digits: str, start: int) -> Token:
         end = start + len(digits)

@@ -172,7 +172,7 @@ class _Parser:
             return "#{k}", self._number("a number")
         if token.kind == "number" and name in ("ldx", "ldxb"):
             return self._header_length()
-        scan.fail(f"expected {_wants(name)} after {name!r}, found {token}")
+        raise scan.error(f"expected {_wants(name)} after {name!r}, found {token}")
 
     def _register(self) -> str:
         token = self.scanner.peek()
@@ -194,7 +194,7 @@ class _Parser:
             return "[{k}]", EXTENSIONS[word]
         if word in EXTENSIONS:
             scan.fail(f"extension {token.text!r} can be loaded by ld, ldh and ldb only, not by {name}")
-        scan.fail(f"expected {_wants(name)} after {name!r}, found {token}")
+        raise scan.error(f"expected {_wants(name)} after {name!r}, found {token}")
 
     def _bracketed(self) -> int:
         self.scanner.expect("[")
