@@ -18,8 +18,11 @@ from typing import Any, TypeVar
 import numba
 from numba import types
 from numba.core import cgutils
-from numba.core import config as numba_config
+from numba.core import config as _numba_config
 from numba.extending import intrinsic
+
+# numba sets its options as module attributes at run time, which no stub can know.
+numba_config: Any = _numba_config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,6 +71,10 @@ def hot(function: F) -> F:
         numba_config.CACHE_DIR = previous
 
 
+def _array(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    return cgutils.create_struct_proxy(kind)(context, builder, value)  # type: ignore[no-untyped-call]
+
+
 def _load(width: int, big_endian: bool) -> Callable[..., Any]:
     """An unaligned load of `width` bits from a uint8 array at a uint64 index, as uint64; no bounds check."""
 
@@ -82,12 +89,12 @@ def _load(width: int, big_endian: bool) -> Callable[..., Any]:
 
         return load_plain
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def load(typingctx: Any, data: Any, index: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             from llvmlite import ir
 
-            array = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0])
+            array = _array(context, builder, signature.args[0], args[0])
             place = builder.gep(array.data, [args[1]], inbounds=False)
             typed = builder.bitcast(place, ir.IntType(width).as_pointer())
             value = builder.load(typed, align=1)
@@ -113,12 +120,12 @@ def _store(width: int) -> Callable[..., Any]:
 
         return store_plain
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def store(typingctx: Any, data: Any, index: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             from llvmlite import ir
 
-            array = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0])
+            array = _array(context, builder, signature.args[0], args[0])
             place = builder.gep(array.data, [args[1]], inbounds=False)
             typed = builder.bitcast(place, ir.IntType(width).as_pointer())
             narrow = builder.trunc(args[2], ir.IntType(width)) if width < 64 else args[2]
@@ -133,3 +140,62 @@ def _store(width: int) -> Callable[..., Any]:
 load_be16, load_be32 = _load(16, True), _load(32, True)
 load_u8, load_le16, load_le32, load_le64 = _load(8, False), _load(16, False), _load(32, False), _load(64, False)
 store_u8, store_le16, store_le32, store_le64 = _store(8), _store(16), _store(32), _store(64)
+
+
+def _peek(width: int) -> Callable[..., Any]:
+    """An unaligned little-endian load of `width` bits from a machine address (uint64), as uint64."""
+
+    if JIT_DISABLED:
+        count = width // 8
+
+        def peek_plain(address: Any) -> Any:
+            import ctypes
+
+            import numpy as np
+
+            return np.uint64(int.from_bytes(ctypes.string_at(int(address), count), "little"))
+
+        return peek_plain
+
+    @intrinsic
+    def peek(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            from llvmlite import ir
+
+            value = builder.load(builder.inttoptr(args[0], ir.IntType(width).as_pointer()), align=1)
+            return builder.zext(value, ir.IntType(64)) if width < 64 else value
+
+        return types.uint64(types.uint64), codegen
+
+    return peek  # type: ignore[no-any-return]
+
+
+def _poke(width: int) -> Callable[..., Any]:
+    """An unaligned little-endian store of the low `width` bits of a uint64 to a machine address (uint64)."""
+
+    if JIT_DISABLED:
+        count = width // 8
+
+        def poke_plain(address: Any, value: Any) -> None:
+            import ctypes
+
+            ctypes.memmove(int(address), (int(value) & ((1 << width) - 1)).to_bytes(count, "little"), count)
+
+        return poke_plain
+
+    @intrinsic
+    def poke(typingctx: Any, address: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            from llvmlite import ir
+
+            narrow = builder.trunc(args[1], ir.IntType(width)) if width < 64 else args[1]
+            builder.store(narrow, builder.inttoptr(args[0], ir.IntType(width).as_pointer()), align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.uint64, types.uint64), codegen
+
+    return poke  # type: ignore[no-any-return]
+
+
+peek8, peek16, peek32, peek64 = _peek(8), _peek(16), _peek(32), _peek(64)
+poke8, poke16, poke32, poke64 = _poke(8), _poke(16), _poke(32), _poke(64)

@@ -35,6 +35,7 @@ class Fault(enum.IntEnum):
     BUDGET = 6
     CALL = 7
     DEPTH = 8
+    CONTEXT = 9
 
 
 class Layer(enum.Enum):
@@ -42,6 +43,7 @@ class Layer(enum.Enum):
 
     LINK = "link"
     NETWORK = "network"
+    IP = "ip"  # the network layer of a socket that gets whole IPv4 packets only
     UDP = "udp"
     PAYLOAD = "payload"
 
@@ -70,7 +72,7 @@ PROFILES: dict[str, AttachProfile] = {
         AttachProfile("packet", Layer.LINK, 0, True, "AF_PACKET SOCK_RAW: byte 0 is the link header"),
         AttachProfile("packet-dgram", Layer.NETWORK, 0, True, "AF_PACKET SOCK_DGRAM: byte 0 is the network header"),
         AttachProfile("udp", Layer.UDP, 8, True, "UDP socket: byte 0 is the UDP header, which survives any trim"),
-        AttachProfile("raw-ip", Layer.NETWORK, 1, True, "raw IP socket: byte 0 is the IP header"),
+        AttachProfile("raw-ip", Layer.IP, 1, True, "raw IP socket: byte 0 is the IP header"),
         AttachProfile("unix", Layer.PAYLOAD, 1, False, "AF_UNIX datagram: the bytes alone, no device, no headers"),
     )
 }
@@ -109,7 +111,8 @@ class Skbs:
 
     base: int64[n], index in data of the program's byte 0. length: int64[n], skb->len. captured: int64[n], how many of
     those bytes are in the buffer. head: int64[n], readable bytes in front of byte 0. meta: int64[n, len(COLUMNS)], or
-    int64[0, len(COLUMNS)] when no program asked for it. delivered: bool[n], False where no such socket gets the packet.
+    int64[0, len(COLUMNS)] when no program asked for it; then mac_offset and network_offset hold for every packet.
+    delivered: bool[n], False where no such socket gets the packet.
     """
 
     data: NDArray[np.uint8]
@@ -119,6 +122,8 @@ class Skbs:
     head: NDArray[np.int64]
     meta: NDArray[np.int64]
     delivered: NDArray[np.bool_]
+    mac_offset: int = 0
+    network_offset: int = 0
 
     def __len__(self) -> int:
         return len(self.base)

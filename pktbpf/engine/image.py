@@ -1,0 +1,193 @@
+"""A program as the interpreter reads it: one packed 64-bit word per slot, numbered as in the program.
+
+Word: bits 0-7 operation (bit 7: the second operand is the immediate), 8-11 dst, 12-15 src, 16-31 signed distance,
+32-63 immediate. The slot after a 64-bit immediate holds that value. Three words follow the program, see TAIL. Whatever
+is malformed becomes a word that faults when it is reached, so that the loop itself never has to check its pc.
+
+Frequent sequences of translated classic filters are fused in place: the first word becomes a combined operation that
+also reads the following, untouched words, so jumps into the middle still work and numbers stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pktbpf.abi.limits import REG_FP
+from pktbpf.isa import extended
+from pktbpf.isa.extended import Insn, Kind, Row
+from pktbpf.program import Program
+
+IMMEDIATE = 0x80
+
+_ALU = ("ADD", "SUB", "MUL", "DIV", "OR", "AND", "LSH", "RSH", "MOD", "XOR", "MOV", "ARSH", "SDIV", "SMOD", "NEG",
+        "MOVSX8", "MOVSX16", "MOVSX32")  # fmt: skip
+_JUMP = ("JEQ", "JGT", "JGE", "JSET", "JNE", "JSGT", "JSGE", "JLT", "JLE", "JSLT", "JSLE")
+
+# Every operation of the loop; its number is its place here and must stay below 128.
+OPERATIONS: tuple[str, ...] = (
+    "FAULT_OPCODE", "FAULT_JUMP", "RETURN_ZERO", "EXIT", "CALL_HELPER", "CALL_LOCAL", "JA", "JA32", "MAY_GOTO", "LD_IMM64",
+    *(f"{name}64" for name in _ALU), *(f"{name}32" for name in _ALU[:-1]),
+    *(f"{name}64" for name in _JUMP), *(f"{name}32" for name in _JUMP),
+    "MASK", "SWAP16", "SWAP32", "SWAP64", "LDX", "LDSX", "ST", "STX", "ATOMIC",
+    "LD_ABS_B", "LD_ABS_H", "LD_ABS_W", "LD_IND_B", "LD_IND_H", "LD_IND_W",
+    "ABS_B_JUMP", "ABS_H_JUMP", "ABS_W_JUMP", "IND_H_JUMP", "RETURN_IMM", "HEADER_LENGTH",
+)  # fmt: skip
+OP: dict[str, int] = {name: number for number, name in enumerate(OPERATIONS)}
+
+# Slots after the program: running off its end, a failed packet load, and the end of a fused return.
+TAIL = ("FAULT_JUMP", "RETURN_ZERO", "EXIT")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """words: uint64[n + 3]. entry: first slot to run. reads_memory: it may touch the stack, the context or maps.
+    calls: numbers of the helpers it calls. needs_meta: verdicts may depend on more than bytes and lengths."""
+
+    words: NDArray[np.uint64]
+    entry: int
+    reads_memory: bool
+    calls: frozenset[int]
+    needs_meta: bool
+
+
+def build(program: Program, *, fuse: bool = True) -> Image:
+    """Pack a program. fuse=False keeps one operation per instruction (coverage, tracing)."""
+    insns = program.insns
+    words = np.zeros(len(insns) + len(TAIL), dtype=np.uint64)
+    second = _second_slots(insns)
+    for pc, insn in enumerate(insns):
+        if pc in second:
+            continue
+        words[pc] = _pack(insns, pc, insn, second)
+        if extended.is_wide(insn) and pc + 1 in second:
+            words[pc + 1] = (insn.imm & 0xFFFFFFFF) | (insns[pc + 1].imm & 0xFFFFFFFF) << 32
+    for number, name in enumerate(TAIL):
+        words[len(insns) + number] = OP[name]
+    entry = _fuse_all(insns, words) if fuse else 0
+    return _describe(program, words, entry)
+
+
+def _describe(program: Program, words: NDArray[np.uint64], entry: int) -> Image:
+    rows = [(insn, row) for insn in program.insns if (row := insn.row) is not None]
+    memory = any(row.kind in (Kind.LOAD, Kind.STORE, Kind.ATOMIC) for _, row in rows)
+    calls = frozenset(insn.imm for insn, row in rows if row.name == "CALL_HELPER")
+    # A translated classic program reads the context only through r6, and offset 0 is the length, which is no metadata.
+    harmless = {(REG_FP, None)} | ({(6, 0)} if program.classic is not None else set())
+    context = any(
+        row.kind is Kind.LOAD and (insn.src, None) not in harmless and (insn.src, insn.off) not in harmless
+        for insn, row in rows
+    )
+    atomic = any(row.kind is Kind.ATOMIC for _, row in rows)
+    return Image(words, entry, memory, calls, context or atomic or bool(calls))
+
+
+def _second_slots(insns: tuple[Insn, ...]) -> frozenset[int]:
+    """Slots that are the upper half of a 64-bit immediate; no jump may end there."""
+    found = set()
+    index = 0
+    while index < len(insns):
+        if extended.is_wide(insns[index]):
+            found.add(index + 1)
+            index += 1
+        index += 1
+    return frozenset(i for i in found if i < len(insns))
+
+
+def word(operation: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> int:
+    """Pack one word."""
+    return operation | dst << 8 | src << 12 | (off & 0xFFFF) << 16 | (imm & 0xFFFFFFFF) << 32
+
+
+def operation_of(row: Row) -> int:
+    """The loop's operation for a row of the instruction table, with the immediate bit."""
+    immediate = 0 if row.reg else IMMEDIATE
+    match row.kind:
+        case Kind.ALU | Kind.BRANCH:
+            return OP[f"{row.operation}{row.bits}"] | immediate
+        case Kind.SWAP:
+            return OP["MASK"] if row.operation == "LE" else OP[f"SWAP{row.bits}"]
+        case Kind.LOAD | Kind.STORE:
+            return OP[row.operation]
+        case Kind.ATOMIC:
+            return OP["ATOMIC"]
+        case Kind.CALL:
+            return OP["CALL_HELPER"] if row.operation == "HELPER" else OP["CALL_LOCAL"]
+        case Kind.LOAD_IMM64:
+            return OP["LD_IMM64"]
+        case Kind.PACKET | Kind.JUMP | Kind.MAY_GOTO | Kind.EXIT:
+            return OP[row.name]
+
+
+def _pack(insns: tuple[Insn, ...], pc: int, insn: Insn, second: frozenset[int]) -> int:
+    row = insn.row
+    fault = OP["FAULT_OPCODE"]
+    if row is None or row.name == "CALL_KFUNC" or insn.dst > REG_FP or insn.src > REG_FP:
+        return fault
+    if row.kind is Kind.LOAD_IMM64 and pc + 1 not in second:
+        return fault
+    if row.operation == "LDSX" and row.bits == 64:
+        return fault
+    if row.kind in (Kind.JUMP, Kind.BRANCH, Kind.MAY_GOTO) or row.name == "CALL_LOCAL":
+        distance = insn.imm if row.name in ("JA32", "CALL_LOCAL") else insn.off
+        target = pc + 1 + distance
+        if not 0 <= target < len(insns) or target in second:
+            return OP["FAULT_JUMP"]
+    operation = operation_of(row)
+    if row.kind in (Kind.LOAD, Kind.STORE):
+        # size goes where the fields leave room: STX has a free imm, LDX too, ST none, so bits 0-1 of `src` serve it
+        return _pack_memory(row, insn, operation)
+    if row.kind is Kind.ATOMIC:
+        return word(operation, insn.dst, insn.src, insn.off, insn.imm | row.size << 16)
+    if row.name == "MAY_GOTO" or row.kind is Kind.SWAP:
+        return word(operation, insn.dst, 0, insn.off, row.bits)
+    return word(operation, insn.dst, insn.src, insn.off, insn.imm)
+
+
+def _pack_memory(row: Row, insn: Insn, operation: int) -> int:
+    if row.operation == "ST":
+        return word(operation, insn.dst, row.size, insn.off, insn.imm)
+    return word(operation, insn.dst, insn.src, insn.off, row.size)
+
+
+# --- fusing -------------------------------------------------------------------------------------------------------
+
+_PROLOGUE = (Insn(0xB4, 0), Insn(0xB4, 7), Insn(0xBF, 6, 1))
+_MSH_TAIL = (
+    Insn(0x54, 0, imm=15), Insn(0x64, 0, imm=2), Insn(0xBF, 2, 7), Insn(0xBF, 7, 0), Insn(0xBF, 0, 2),
+)  # fmt: skip
+_FUSED_LOADS = {0x30: "ABS_B_JUMP", 0x28: "ABS_H_JUMP", 0x20: "ABS_W_JUMP", 0x48: "IND_H_JUMP"}
+
+
+def _fuse_all(insns: tuple[Insn, ...], words: NDArray[np.uint64]) -> int:
+    plain = [int(value) & 0x7F for value in words]
+    for pc in range(len(insns) - 1):
+        fused = _fused(insns, plain, pc)
+        if fused is not None:
+            words[pc] = fused
+    return 3 if insns[:3] == _PROLOGUE and len(insns) > 3 else 0
+
+
+def _fused(insns: tuple[Insn, ...], plain: list[int], pc: int) -> int | None:
+    insn, following = insns[pc], insns[pc + 1]
+    if plain[pc] == OP["MOV32"] and insn.code == 0xB4 and insn.dst == 0 and plain[pc + 1] == OP["EXIT"]:
+        return word(OP["RETURN_IMM"], imm=insn.imm)
+    if insn == Insn(0xBF, 7, 0) and following.imm >= 0 and following == Insn(0x30, imm=following.imm):
+        return word(OP["HEADER_LENGTH"], imm=following.imm) if insns[pc + 2 : pc + 7] == _MSH_TAIL else None
+    if insn.code in _FUSED_LOADS and plain[pc] != OP["FAULT_OPCODE"] and insn.imm >= 0:
+        return _fused_compare(insns, plain, pc)
+    return None
+
+
+def _fused_compare(insns: tuple[Insn, ...], plain: list[int], pc: int) -> int | None:
+    """A packet load and the equality test after it. dst tells the sense (1: JEQ, 0: JNE); the distance of the load's
+    word leads past a JA that follows the test, 0 where none does."""
+    insn, jump = insns[pc], insns[pc + 1]
+    if plain[pc + 1] not in (OP["JEQ64"], OP["JNE64"]) or jump.code & 0x08 or jump.dst or jump.imm < 0 or jump.off < 0:
+        return None
+    past = 0
+    if pc + 2 < len(insns) and plain[pc + 2] == OP["JA"] and 0 <= insns[pc + 2].off < 0x7FFE:
+        past = insns[pc + 2].off + 1
+    return word(OP[_FUSED_LOADS[insn.code]], 1 if jump.code == 0x15 else 0, insn.src, past, insn.imm)

@@ -1,0 +1,551 @@
+"""The interpreter: one compiled loop over packed words (pktbpf.engine.image) for all packets of a batch.
+
+In: an image, Skbs columns. Out: verdict and fault columns. Every memory access is bounds-checked (pktbpf.engine.memory,
+pktbpf.engine.packet); jumps were checked when the image was built; steps over backward jumps and calls draw on a
+budget; so no program, checked or not, can leave its own memory or run for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pktbpf.abi.context import COLUMN
+from pktbpf.abi.limits import MAX_FRAMES, SKB_CONTEXT_SIZE, STACK_SIZE
+from pktbpf.engine import basic_helpers
+from pktbpf.engine.arith import M32, U0, U16, U32, arsh, sdiv, sext8, sext16, sext32, smod, swap16, swap32, swap64
+from pktbpf.engine.base import Env, Fault, Outcome, Skbs
+from pktbpf.engine.basic_helpers import call_basic
+from pktbpf.engine.image import OP, Image, build
+from pktbpf.engine.memory import (
+    CB_BEGIN, CB_END, CONTEXT_BASE, CONTEXT_REGION, READ, STACK_BASE, STACK_REGION, WRITE, context_load, load, resolve,
+    store,
+)  # fmt: skip
+from pktbpf.engine.packet import LOADED, UNKNOWN, slow_load
+from pktbpf.errors import ProgramRefused
+from pktbpf.hot import hot, load_be16, load_be32, load_u8
+from pktbpf.program import Verified
+
+# Operations of the loop as numbers; the lint test compares these lists with the table.
+FAULT_OPCODE, FAULT_JUMP, RETURN_ZERO, EXIT, CALL_HELPER, CALL_LOCAL, JA, JA32, MAY_GOTO, LD_IMM64 = (
+    OP[n] for n in ("FAULT_OPCODE", "FAULT_JUMP", "RETURN_ZERO", "EXIT", "CALL_HELPER", "CALL_LOCAL", "JA", "JA32",
+                    "MAY_GOTO", "LD_IMM64")
+)  # fmt: skip
+ADD64, SUB64, MUL64, DIV64, OR64, AND64, LSH64, RSH64, MOD64, XOR64, MOV64, ARSH64, SDIV64, SMOD64, NEG64 = (
+    OP[f"{n}64"] for n in ("ADD", "SUB", "MUL", "DIV", "OR", "AND", "LSH", "RSH", "MOD", "XOR", "MOV", "ARSH", "SDIV",
+                           "SMOD", "NEG")
+)  # fmt: skip
+ADD32, SUB32, MUL32, DIV32, OR32, AND32, LSH32, RSH32, MOD32, XOR32, MOV32, ARSH32, SDIV32, SMOD32, NEG32 = (
+    OP[f"{n}32"] for n in ("ADD", "SUB", "MUL", "DIV", "OR", "AND", "LSH", "RSH", "MOD", "XOR", "MOV", "ARSH", "SDIV",
+                           "SMOD", "NEG")
+)  # fmt: skip
+MOVSX864, MOVSX1664, MOVSX3264, MOVSX832, MOVSX1632 = (
+    OP[n] for n in ("MOVSX864", "MOVSX1664", "MOVSX3264", "MOVSX832", "MOVSX1632")
+)
+JEQ64, JGT64, JGE64, JSET64, JNE64, JSGT64, JSGE64, JLT64, JLE64, JSLT64, JSLE64 = (
+    OP[f"{n}64"] for n in ("JEQ", "JGT", "JGE", "JSET", "JNE", "JSGT", "JSGE", "JLT", "JLE", "JSLT", "JSLE")
+)  # fmt: skip
+JEQ32, JGT32, JGE32, JSET32, JNE32, JSGT32, JSGE32, JLT32, JLE32, JSLT32, JSLE32 = (
+    OP[f"{n}32"] for n in ("JEQ", "JGT", "JGE", "JSET", "JNE", "JSGT", "JSGE", "JLT", "JLE", "JSLT", "JSLE")
+)  # fmt: skip
+MASK, SWAP16, SWAP32, SWAP64, LDX, LDSX, ST, STX, ATOMIC = (
+    OP[n] for n in ("MASK", "SWAP16", "SWAP32", "SWAP64", "LDX", "LDSX", "ST", "STX", "ATOMIC")
+)
+LD_ABS_B, LD_ABS_H, LD_ABS_W, LD_IND_B, LD_IND_H, LD_IND_W = (
+    OP[n] for n in ("LD_ABS_B", "LD_ABS_H", "LD_ABS_W", "LD_IND_B", "LD_IND_H", "LD_IND_W")
+)
+ABS_B_JUMP, ABS_H_JUMP, ABS_W_JUMP, IND_H_JUMP, RETURN_IMM, HEADER_LENGTH = (
+    OP[n] for n in ("ABS_B_JUMP", "ABS_H_JUMP", "ABS_W_JUMP", "IND_H_JUMP", "RETURN_IMM", "HEADER_LENGTH")
+)
+
+F_INDETERMINATE, F_OPCODE, F_JUMP, F_MEMORY, F_BUDGET, F_CALL, F_DEPTH, F_CONTEXT = (
+    int(f) for f in (Fault.INDETERMINATE, Fault.OPCODE, Fault.JUMP, Fault.MEMORY, Fault.BUDGET, Fault.CALL, Fault.DEPTH,
+                     Fault.CONTEXT)
+)  # fmt: skip
+
+U1, U2, U4, U8, U15, U31, U63, U512 = (np.uint64(n) for n in (1, 2, 4, 8, 15, 31, 63, STACK_SIZE))
+R_READ, R_WRITE, R_BOTH = np.uint64(READ), np.uint64(WRITE), np.uint64(READ | WRITE)
+MAC, NETWORK = COLUMN["mac_offset"], COLUMN["network_offset"]
+FRAME = 6  # words saved per call: r6-r9, the frame pointer, the return address
+
+
+@hot
+def fetch(data, base, length, captured, head, mac, network, offset, size):  # type: ignore[no-untyped-def]
+    """slow_load for a 32-bit offset that the fast path did not take."""
+    return slow_load(data, base, length, captured, head, mac, network, np.int64(np.int32(offset)), size)
+
+
+@hot
+def atomic(regs, word, place, size):  # type: ignore[no-untyped-def]
+    """One atomic operation on 4 or 8 bytes; nothing else runs meanwhile, so plain loads and stores do (RFC 9669 5.3)."""
+    operation = (word >> U32) & np.uint64(0xFFFF)
+    source, target = (word >> np.uint64(12)) & U15, (word >> U8) & U15
+    if operation == np.uint64(0x100):  # load-acquire
+        regs[target] = load(place, size)
+        return
+    if operation == np.uint64(0x110):  # store-release
+        store(place, size, regs[source])
+        return
+    value = regs[source] if size == U8 else regs[source] & M32
+    old = load(place, size)
+    kind = operation & np.uint64(0xF0)
+    if operation == np.uint64(0xF1):  # compare and exchange with r0
+        expected = regs[U0] if size == U8 else regs[U0] & M32
+        if old == expected:
+            store(place, size, value)
+        regs[U0] = old
+        return
+    if operation == np.uint64(0xE1):
+        store(place, size, value)
+    elif kind == np.uint64(0x00):
+        store(place, size, old + value)
+    elif kind == np.uint64(0x40):
+        store(place, size, old | value)
+    elif kind == np.uint64(0x50):
+        store(place, size, old & value)
+    else:
+        store(place, size, old ^ value)
+    if operation & U1:
+        regs[source] = old
+
+
+@hot
+def run_batch(  # type: ignore[no-untyped-def]  # noqa: C901
+    words, entry, zero_memory, data, base, length, captured, head, meta, mac_default, network_default, delivered,
+    regions, stack, context, frames, regs, state, budget, counts, verdict, fault,
+):  # fmt: skip
+    """Run the image over every packet. counts: None, or uint64[slots, 2] of executions and taken branches."""
+    no_meta = meta.shape[0] == 0
+    return_zero, plain_exit = np.int64(len(words) - 2), np.int64(len(words) - 1)
+    for number in range(len(base)):
+        if not delivered[number]:
+            verdict[number], fault[number] = 0, 2
+            continue
+        begin, size, have = np.uint64(base[number]), length[number], np.uint64(max(captured[number], 0))
+        row = meta[0] if no_meta else meta[number]
+        mac = mac_default if no_meta else row[MAC]
+        network = network_default if no_meta else row[NETWORK]
+        for index in range(11):
+            regs[np.uint64(index)] = U0
+        regs[U1] = CONTEXT_BASE
+        regs[np.uint64(6)] = CONTEXT_BASE
+        regs[np.uint64(10)] = STACK_BASE + U512
+        if entry == 0:
+            regs[np.uint64(6)] = U0
+        if zero_memory:
+            stack[:] = 0
+            context[48:68] = 0
+        pc, depth, fuel, failure, may_goto = np.int64(entry), np.int64(0), np.int64(budget), 0, np.int64(0)
+        while True:
+            word = words[np.uint64(pc)]
+            op = np.int64(word & np.uint64(0x7F))
+            dst = (word >> U8) & U15
+            src = (word >> np.uint64(12)) & U15
+            imm = np.uint64(np.int64(word) >> np.int64(32))
+            b = imm if word & np.uint64(0x80) else regs[src]
+            a = regs[dst]
+            if counts is not None:
+                counts[pc, 0] += U1
+            pc += 1
+            fuel -= 1
+            if fuel < 0:
+                failure = F_BUDGET
+                break
+            if op == ABS_H_JUMP or op == ABS_B_JUMP or op == ABS_W_JUMP or op == IND_H_JUMP:
+                where = imm & M32
+                if op == ABS_H_JUMP:
+                    width = U2
+                elif op == ABS_B_JUMP:
+                    width = U1
+                elif op == ABS_W_JUMP:
+                    width = U4
+                else:
+                    width = U2
+                    where = (regs[src] + imm) & M32
+                if where + width <= have:
+                    at = begin + where
+                    if width == U2:
+                        value = load_be16(data, at)
+                    elif width == U1:
+                        value = load_u8(data, at)
+                    else:
+                        value = load_be32(data, at)
+                else:
+                    value, outcome = fetch(
+                        data, base[number], size, captured[number], head[number], mac, network, where, np.int64(width)
+                    )
+                    if outcome != LOADED:
+                        if outcome == UNKNOWN:
+                            failure = F_INDETERMINATE
+                            break
+                        pc = return_zero
+                        continue
+                regs[U0] = value
+                test = words[np.uint64(pc)]
+                if (value == (test >> U32)) == (dst == U1):
+                    pc += np.int64((test >> U16) & np.uint64(0xFFFF)) + 1
+                else:
+                    pc += np.int64((word >> U16) & np.uint64(0xFFFF)) + 1
+            elif op == RETURN_IMM:
+                regs[U0] = imm & M32
+                if depth == 0:
+                    break
+                pc = plain_exit
+            elif op == HEADER_LENGTH:
+                where = imm & M32
+                if where + U1 <= have:
+                    value = load_u8(data, begin + where)
+                else:
+                    value, outcome = fetch(
+                        data, base[number], size, captured[number], head[number], mac, network, where, np.int64(1)
+                    )
+                    if outcome != LOADED:
+                        if outcome == UNKNOWN:
+                            failure = F_INDETERMINATE
+                            break
+                        pc = return_zero
+                        continue
+                regs[np.uint64(7)] = (value & U15) << U2
+                regs[U2] = regs[U0]
+                pc += 6
+            elif op == JEQ64:
+                if a == b:
+                    if counts is not None:
+                        counts[pc - 1, 1] += U1
+                    pc += np.int64(np.int16(word >> U16))
+            elif op == JNE64:
+                if a != b:
+                    if counts is not None:
+                        counts[pc - 1, 1] += U1
+                    pc += np.int64(np.int16(word >> U16))
+            elif op == JSET64:
+                if a & b:
+                    if counts is not None:
+                        counts[pc - 1, 1] += U1
+                    pc += np.int64(np.int16(word >> U16))
+            elif op == JGT64:
+                if a > b:
+                    if counts is not None:
+                        counts[pc - 1, 1] += U1
+                    pc += np.int64(np.int16(word >> U16))
+            elif op == JGE64:
+                if a >= b:
+                    if counts is not None:
+                        counts[pc - 1, 1] += U1
+                    pc += np.int64(np.int16(word >> U16))
+            elif op == JLT64:
+                if a < b:
+                    if counts is not None:
+                        counts[pc - 1, 1] += U1
+                    pc += np.int64(np.int16(word >> U16))
+            elif op == JLE64:
+                if a <= b:
+                    if counts is not None:
+                        counts[pc - 1, 1] += U1
+                    pc += np.int64(np.int16(word >> U16))
+            elif op == JA:
+                pc += np.int64(np.int16(word >> U16))
+            elif op == LD_ABS_B or op == LD_ABS_H or op == LD_ABS_W or op == LD_IND_B or op == LD_IND_H or op == LD_IND_W:
+                if op == LD_ABS_B or op == LD_ABS_H or op == LD_ABS_W:
+                    where = imm & M32
+                else:
+                    where = (regs[src] + imm) & M32
+                if op == LD_ABS_H or op == LD_IND_H:
+                    width = U2
+                elif op == LD_ABS_W or op == LD_IND_W:
+                    width = U4
+                else:
+                    width = U1
+                if where + width <= have:
+                    at = begin + where
+                    if width == U2:
+                        value = load_be16(data, at)
+                    elif width == U1:
+                        value = load_u8(data, at)
+                    else:
+                        value = load_be32(data, at)
+                else:
+                    value, outcome = fetch(
+                        data, base[number], size, captured[number], head[number], mac, network, where, np.int64(width)
+                    )
+                    if outcome != LOADED:
+                        if outcome == UNKNOWN:
+                            failure = F_INDETERMINATE
+                            break
+                        pc = return_zero
+                        continue
+                regs[U0] = value
+            elif op == MOV64:
+                regs[dst] = b
+            elif op == MOV32:
+                regs[dst] = b & M32
+            elif op == AND32:
+                regs[dst] = a & b & M32
+            elif op == AND64:
+                regs[dst] = a & b
+            elif op == ADD64:
+                regs[dst] = a + b
+            elif op == ADD32:
+                regs[dst] = (a + b) & M32
+            elif op == SUB64:
+                regs[dst] = a - b
+            elif op == SUB32:
+                regs[dst] = (a - b) & M32
+            elif op == MUL64:
+                regs[dst] = a * b
+            elif op == MUL32:
+                regs[dst] = (a * b) & M32
+            elif op == OR64:
+                regs[dst] = a | b
+            elif op == OR32:
+                regs[dst] = (a | b) & M32
+            elif op == XOR64:
+                regs[dst] = a ^ b
+            elif op == XOR32:
+                regs[dst] = (a ^ b) & M32
+            elif op == LSH64:
+                regs[dst] = a << (b & U63)
+            elif op == LSH32:
+                regs[dst] = (a << (b & U31)) & M32
+            elif op == RSH64:
+                regs[dst] = a >> (b & U63)
+            elif op == RSH32:
+                regs[dst] = (a & M32) >> (b & U31)
+            elif op == ARSH64:
+                regs[dst] = arsh(a, b & U63)
+            elif op == ARSH32:
+                regs[dst] = arsh(sext32(a), b & U31) & M32
+            elif op == NEG64:
+                regs[dst] = U0 - a
+            elif op == NEG32:
+                regs[dst] = (U0 - a) & M32
+            elif op == DIV64:
+                regs[dst] = U0 if b == U0 else a // b
+            elif op == DIV32:
+                regs[dst] = U0 if b & M32 == U0 else (a & M32) // (b & M32)
+            elif op == MOD64:
+                regs[dst] = a if b == U0 else a % b
+            elif op == MOD32:
+                regs[dst] = (a & M32) if b & M32 == U0 else (a & M32) % (b & M32)
+            elif op == SDIV64:
+                regs[dst] = sdiv(a, b)
+            elif op == SDIV32:
+                regs[dst] = sdiv(sext32(a), sext32(b)) & M32
+            elif op == SMOD64:
+                regs[dst] = smod(a, b)
+            elif op == SMOD32:
+                regs[dst] = smod(sext32(a), sext32(b)) & M32
+            elif op == MOVSX864:
+                regs[dst] = sext8(b)
+            elif op == MOVSX1664:
+                regs[dst] = sext16(b)
+            elif op == MOVSX3264:
+                regs[dst] = sext32(b)
+            elif op == MOVSX832:
+                regs[dst] = sext8(b) & M32
+            elif op == MOVSX1632:
+                regs[dst] = sext16(b) & M32
+            elif op == MASK:
+                if imm < np.uint64(64):
+                    regs[dst] = a & ((U1 << imm) - U1)
+            elif op == SWAP16:
+                regs[dst] = swap16(a)
+            elif op == SWAP32:
+                regs[dst] = swap32(a)
+            elif op == SWAP64:
+                regs[dst] = swap64(a)
+            elif op == LD_IMM64:
+                regs[dst] = words[np.uint64(pc)]
+                pc += 1
+            elif op == LDX or op == LDSX:
+                address = regs[src] + np.uint64(np.int64(np.int16(word >> U16)))
+                if address >> U32 == np.uint64(CONTEXT_REGION):
+                    value, ok = context_load(address & M32, imm, row, size, regions)
+                    if ok == 0:
+                        failure = F_CONTEXT
+                        break
+                else:
+                    place = resolve(address, imm, R_READ, regions)
+                    if place == U0:
+                        failure = F_MEMORY
+                        break
+                    value = load(place, imm)
+                if op == LDSX:
+                    if imm == U4:
+                        value = sext32(value)
+                    elif imm == U2:
+                        value = sext16(value)
+                    else:
+                        value = sext8(value)
+                regs[dst] = value
+            elif op == STX or op == ST:
+                address = a + np.uint64(np.int64(np.int16(word >> U16)))
+                width = imm if op == STX else src
+                if address >> U32 == np.uint64(CONTEXT_REGION):
+                    where = address & M32
+                    if where < CB_BEGIN or where + width > CB_END:
+                        failure = F_CONTEXT
+                        break
+                place = resolve(address, width, R_WRITE, regions)
+                if place == U0:
+                    failure = F_MEMORY
+                    break
+                store(place, width, regs[src] if op == STX else imm)
+            elif op == ATOMIC:
+                width = (word >> np.uint64(48)) & np.uint64(0xFF)
+                acquire = (word >> U32) & np.uint64(0xFFFF) == np.uint64(0x100)
+                address = (regs[src] if acquire else a) + np.uint64(np.int64(np.int16(word >> U16)))
+                if address >> U32 == np.uint64(CONTEXT_REGION):
+                    failure = F_CONTEXT
+                    break
+                place = resolve(address, width, R_BOTH, regions)
+                if place == U0:
+                    failure = F_MEMORY
+                    break
+                atomic(regs, word, place, width)
+            elif op == EXIT or op == RETURN_ZERO:
+                if op == RETURN_ZERO:
+                    regs[U0] = U0
+                if depth == 0:
+                    break
+                depth -= 1
+                for index in range(4):
+                    regs[np.uint64(6 + index)] = frames[depth, index]
+                regs[np.uint64(10)] = frames[depth, 4]
+                pc = np.int64(frames[depth, 5])
+            elif op == CALL_LOCAL:
+                if depth >= MAX_FRAMES - 1:
+                    failure = F_DEPTH
+                    break
+                for index in range(4):
+                    frames[depth, index] = regs[np.uint64(6 + index)]
+                frames[depth, 4] = regs[np.uint64(10)]
+                frames[depth, 5] = np.uint64(pc)
+                depth += 1
+                regs[np.uint64(10)] += U512
+                pc += np.int64(imm)
+            elif op == CALL_HELPER:
+                value, ok = call_basic(
+                    np.int64(imm), regs, row, data, base[number], size, captured[number], network, state
+                )
+                if ok != 0:
+                    failure = ok
+                    break
+                regs[U0] = value
+            elif op == MAY_GOTO:
+                may_goto += 1
+                if may_goto > 0x7FFFFF:
+                    if counts is not None:
+                        counts[pc - 1, 1] += U1
+                    pc += np.int64(np.int16(word >> U16))
+            elif op == JA32:
+                pc += np.int64(imm)
+            elif op == FAULT_JUMP:
+                failure = F_JUMP
+                break
+            elif op == FAULT_OPCODE:
+                failure = F_OPCODE
+                break
+            else:
+                taken = False
+                if op == JSGT64:
+                    taken = np.int64(a) > np.int64(b)
+                elif op == JSGE64:
+                    taken = np.int64(a) >= np.int64(b)
+                elif op == JSLT64:
+                    taken = np.int64(a) < np.int64(b)
+                elif op == JSLE64:
+                    taken = np.int64(a) <= np.int64(b)
+                else:
+                    x, y = a & M32, b & M32
+                    if op == JEQ32:
+                        taken = x == y
+                    elif op == JNE32:
+                        taken = x != y
+                    elif op == JSET32:
+                        taken = (x & y) != U0
+                    elif op == JGT32:
+                        taken = x > y
+                    elif op == JGE32:
+                        taken = x >= y
+                    elif op == JLT32:
+                        taken = x < y
+                    elif op == JLE32:
+                        taken = x <= y
+                    elif op == JSGT32:
+                        taken = np.int32(x) > np.int32(y)
+                    elif op == JSGE32:
+                        taken = np.int32(x) >= np.int32(y)
+                    elif op == JSLT32:
+                        taken = np.int32(x) < np.int32(y)
+                    else:
+                        taken = np.int32(x) <= np.int32(y)
+                if taken:
+                    if counts is not None:
+                        counts[pc - 1, 1] += U1
+                    pc += np.int64(np.int16(word >> U16))
+        verdict[number] = np.uint32(0) if failure else np.uint32(regs[U0] & M32)
+        fault[number] = failure
+
+
+@dataclass(slots=True)
+class Interpreted:
+    """A program ready to run in the compiled loop."""
+
+    image: Image
+    env: Env
+    state: NDArray[np.uint64]
+    stack: NDArray[np.uint8]
+    context: NDArray[np.uint8]
+    regions: NDArray[np.uint64]
+    zero_memory: bool
+    counts: NDArray[np.uint64] | None = None
+
+    @property
+    def needs_meta(self) -> bool:
+        """Whether the program looks at anything but bytes and lengths."""
+        return self.image.needs_meta
+
+    def run(self, skbs: Skbs) -> Outcome:
+        """Run over all packets, in order."""
+        count = len(skbs)
+        outcome = Outcome(np.empty(count, dtype=np.uint32), np.empty(count, dtype=np.uint8))
+        meta = skbs.meta if len(skbs.meta) or not count else _NO_META
+        run_batch(
+            self.image.words, self.image.entry, self.zero_memory, skbs.data, skbs.base, skbs.length, skbs.captured,
+            skbs.head, meta, skbs.mac_offset, skbs.network_offset, skbs.delivered, self.regions, self.stack,
+            self.context, np.empty((MAX_FRAMES, FRAME), dtype=np.uint64), np.zeros(16, dtype=np.uint64), self.state,
+            self.env.budget, self.counts, outcome.verdict, outcome.fault,
+        )  # fmt: skip
+        return outcome
+
+
+_NO_META = np.zeros((0, len(COLUMN)), dtype=np.int64)
+
+
+class InterpreterEngine:
+    """The compiled loop; see the module."""
+
+    name = "interpreter"
+
+    def prepare(self, verified: Verified, env: Env, *, coverage: bool = False) -> Interpreted:
+        """Pack the program. Raises ProgramRefused (EINVAL) for a call of a helper that this engine does not have."""
+        program = verified.program
+        image = build(program, fuse=not coverage)
+        unknown = sorted(image.calls - basic_helpers.NUMBERS)
+        if unknown and not verified.trusted:
+            raise ProgramRefused(22, None, f"helper {unknown[0]} is not one that this engine has")
+        stack = np.zeros(STACK_SIZE * MAX_FRAMES, dtype=np.uint8)
+        context = np.zeros(SKB_CONTEXT_SIZE, dtype=np.uint8)
+        regions = np.zeros((CONTEXT_REGION + 1, 3), dtype=np.uint64)
+        regions[STACK_REGION] = (stack.ctypes.data, len(stack), READ | WRITE)
+        regions[CONTEXT_REGION] = (context.ctypes.data, len(context), READ | WRITE)
+        # The classic checks prove that scratch slots are written before they are read; nothing to clear.
+        zero_memory = image.reads_memory and program.classic is None
+        counts = np.zeros((len(image.words), 2), dtype=np.uint64) if coverage else None
+        return Interpreted(image, env, basic_helpers.initial_state(env), stack, context, regions, zero_memory, counts)
+
+
+ENGINE = InterpreterEngine()

@@ -1,0 +1,101 @@
+"""Addresses of the machine: a 64-bit pointer is a region number in the upper half and an offset in the lower.
+
+resolve() turns it into a machine address after checking region, bounds and rights, so no program, verified or not, can
+reach anything but its own stack, context and maps. Region 0 is never valid: null and small numbers fault.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pktbpf.abi.context import BY_NAME, COLUMN
+from pktbpf.engine.arith import M8, M16, M32, U0, U32, swap16
+from pktbpf.hot import hot, peek8, peek16, peek32, peek64, poke8, poke16, poke32, poke64
+
+STACK_REGION, CONTEXT_REGION, FIRST_MAP_REGION = 1, 2, 4
+READ, WRITE = 1, 2
+
+STACK_BASE = np.uint64(STACK_REGION << 32)
+CONTEXT_BASE = np.uint64(CONTEXT_REGION << 32)
+_CONTEXT = np.uint64(CONTEXT_REGION)
+
+S1, S2, S4, S8 = (np.uint64(n) for n in (1, 2, 4, 8))
+CB_BEGIN, CB_END = np.uint64(48), np.uint64(68)
+SK = np.uint64(168)
+U3 = np.uint64(3)
+_SHIFT = np.uint64(3)
+
+# Fields by their 4-byte offset, as plain numbers for the compiled code.
+LEN, PKT_TYPE, MARK, QUEUE = (BY_NAME[n].offset for n in ("len", "pkt_type", "mark", "queue_mapping"))
+PROTOCOL, VLAN_PROTO, NAPI_ID = (BY_NAME[n].offset for n in ("protocol", "vlan_proto", "napi_id"))
+_NARROW = np.zeros(48, dtype=np.uint64)  # bytes of the skb's own field behind each 4-byte slot; 0: not readable
+_COLUMN = np.full(48, -1, dtype=np.int64)
+for _name, _field in BY_NAME.items():
+    if _field.column is not None or _name == "len":
+        _NARROW[_field.offset // 4] = 4 if _field.bits == 32 else 2 if _field.bits == 16 else 1
+        _COLUMN[_field.offset // 4] = COLUMN[_field.column] if _field.column else -1
+MIN_NAPI_ID = np.uint64(257)  # below it the kernel reports 0; one more than the number of possible processors
+
+
+@hot
+def resolve(address, size, need, regions):  # type: ignore[no-untyped-def]
+    """Machine address of `size` bytes at `address`, 0 when they may not be touched. regions: uint64[n, 3] of base,
+    length and rights by region number."""
+    region = address >> U32
+    offset = address & M32
+    if region < np.uint64(regions.shape[0]):
+        row = regions[region]
+        if offset + size <= row[1] and row[2] & need == need:
+            return row[0] + offset
+    return U0
+
+
+@hot
+def load(place, size):  # type: ignore[no-untyped-def]
+    """Little-endian value of 1, 2, 4 or 8 bytes at a machine address."""
+    if size == S4:
+        return peek32(place)
+    if size == S8:
+        return peek64(place)
+    return peek16(place) if size == S2 else peek8(place)
+
+
+@hot
+def store(place, size, value):  # type: ignore[no-untyped-def]
+    """Store the low 1, 2, 4 or 8 bytes at a machine address."""
+    if size == S4:
+        poke32(place, value)
+    elif size == S8:
+        poke64(place, value)
+    elif size == S2:
+        poke16(place, value)
+    else:
+        poke8(place, value)
+
+
+@hot
+def context_load(offset, size, row, length, regions):  # type: ignore[no-untyped-def]
+    """(value, 1) of a context read, (0, 0) where a socket filter may not read.
+
+    A read narrower than the skb's own field is shifted to its bytes; one that is not gets the whole field at whatever
+    offset (bpf_convert_ctx_access reports the field's own width as target size).
+    """
+    if offset >= CB_BEGIN and offset + size <= CB_END:
+        return load(regions[_CONTEXT, 0] + offset, size), 1
+    if offset == SK and size == S8:
+        return U0, 1
+    slot = offset // S4
+    if offset & (size - np.uint64(1)) or size > S4 or slot >= np.uint64(48) or _NARROW[slot] == U0:
+        return U0, 0
+    column = _COLUMN[slot]
+    value = np.uint64(length) if column < 0 else np.uint64(row[column]) & M32
+    if slot == np.uint64(PROTOCOL // 4) or slot == np.uint64(VLAN_PROTO // 4):
+        value = swap16(value)
+    elif slot == np.uint64(NAPI_ID // 4) and value < MIN_NAPI_ID:
+        value = U0
+    if size < _NARROW[slot]:
+        value = value >> ((offset & U3) << _SHIFT)
+        return value & (M8 if size == S1 else M16), 1
+    if _NARROW[slot] == S2:
+        value &= M16
+    return value, 1

@@ -1,0 +1,172 @@
+"""Captured packets as a socket's program sees them: where byte 0 is, how long the skb is, and its metadata.
+
+view() turns a Batch into Skbs for an attach profile. With `strip_vlan` the outer tag is taken out of the reader's
+buffer in place, as the kernel does (skb_vlan_untag), and put back when the view is left; so use it as a context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pktbpf.abi.context import COLUMN, COLUMNS, UNSET
+from pktbpf.capture.batch import Batch
+from pktbpf.engine import link
+from pktbpf.engine.base import AttachProfile, Env, Layer, Skbs
+from pktbpf.errors import UsageError
+from pktbpf.hot import hot
+
+_LAYER = {Layer.LINK: 0, Layer.NETWORK: 1, Layer.UDP: 2, Layer.PAYLOAD: 3, Layer.IP: 4}
+_EMPTY = np.zeros((0, len(COLUMNS)), dtype=np.int64)
+
+PROTOCOL, PKT_TYPE, IFINDEX, HATYPE = (COLUMN[c] for c in ("protocol", "pkt_type", "ifindex", "hatype"))
+VLAN_PRESENT, VLAN_TCI, VLAN_PROTO = (COLUMN[c] for c in ("vlan_present", "vlan_tci", "vlan_proto"))
+MAC_OFFSET, NETWORK_OFFSET, TIMESTAMP = (COLUMN[c] for c in ("mac_offset", "network_offset", "timestamp"))
+INGRESS, CPU = COLUMN["ingress_ifindex"], COLUMN["cpu"]
+
+
+@contextmanager
+def view(batch: Batch, profile: AttachProfile, env: Env, *, meta: bool) -> Iterator[Skbs]:
+    """The packets of a batch as the profile's socket sees them.
+
+    meta: fill the metadata columns (a program asked for them). While the context is open and env.strip_vlan is set,
+    batch.data is changed; it is restored at the end. Raises UsageError for an unknown metadata column in env.
+    """
+    fixed = _fixed_header(batch, profile)
+    if not meta and not env.strip_vlan and not env.metadata and fixed is not None:
+        count = len(batch)
+        yield Skbs(
+            batch.data, batch.start, batch.wirelen, batch.caplen, np.zeros(count, dtype=np.int64), _EMPTY,
+            np.ones(count, dtype=np.bool_), *fixed,
+        )  # fmt: skip
+        return
+    skbs, tags = _locate(batch, profile, env)
+    try:
+        override(skbs, env)
+        yield skbs
+    finally:
+        if env.strip_vlan:
+            _put_back(batch.data, batch.start, tags)
+
+
+def _fixed_header(batch: Batch, profile: AttachProfile) -> tuple[int, int] | None:
+    """(mac_offset, network_offset) where they are the same for all packets, else None."""
+    if profile.layer is Layer.PAYLOAD:
+        return UNSET, 0
+    header = link.FIXED_HEADER.get(batch.single_linktype() or -1)
+    return (0, header) if profile.layer is Layer.LINK and header is not None else None
+
+
+def override(skbs: Skbs, env: Env) -> None:
+    """Put the values that env states in the place of derived ones. Raises UsageError for an unknown column."""
+    skbs.meta[:, CPU] = env.cpu
+    for name, value in env.metadata.items():
+        if name not in COLUMN:
+            raise UsageError(f"unknown metadata {name!r}; there are {', '.join(COLUMNS)}")
+        skbs.meta[:, COLUMN[name]] = value
+        if name == "ifindex":
+            skbs.meta[:, INGRESS] = value
+
+
+def _locate(batch: Batch, profile: AttachProfile, env: Env) -> tuple[Skbs, NDArray[np.int64]]:
+    count = len(batch)
+    skbs = Skbs(
+        batch.data, *(np.empty(count, dtype=np.int64) for _ in range(4)), np.empty((count, len(COLUMNS)), dtype=np.int64),
+        np.ones(count, dtype=np.bool_),
+    )  # fmt: skip
+    tags = np.full(count, -1, dtype=np.int64)
+    kinds = np.array([i.linktype for i in batch.interfaces] or [1], dtype=np.int64)
+    _fill(
+        batch.data, batch.start, batch.caplen, batch.wirelen, batch.timestamp, kinds[batch.interface],
+        int.from_bytes(env.mac, "big") if env.mac is not None else -1, _LAYER[profile.layer], profile.device,
+        env.strip_vlan, skbs.base, skbs.length, skbs.captured, skbs.head, skbs.meta, skbs.delivered, tags,
+    )  # fmt: skip
+    return skbs, tags
+
+
+@hot
+def _strip(data, at, end, out, row):  # type: ignore[no-untyped-def]
+    """Move one VLAN tag out of an Ethernet frame at `at`; returns the tag as 32 bits, -1 when there is none."""
+    protocol = out[link.PROTOCOL]
+    if (protocol != link.ETH_P_8021Q and protocol != link.ETH_P_8021AD) or end - at < 18:
+        return np.int64(-1)
+    tag = link.be32(data, at + 12)
+    row[VLAN_PRESENT], row[VLAN_TCI], row[VLAN_PROTO] = 1, tag & 0xFFFF, protocol
+    for index in range(11, -1, -1):
+        data[at + 4 + index] = data[at + index]
+    out[link.PROTOCOL] = link.ether_protocol(data, at + 16, end)
+    return tag
+
+
+@hot
+def _put_back(data, start, tags):  # type: ignore[no-untyped-def]
+    for number in range(len(tags)):
+        tag, at = tags[number], start[number]
+        if tag >= 0:
+            for index in range(12):
+                data[at + index] = data[at + 4 + index]
+            for index in range(4):
+                data[at + 12 + index] = tag >> (24 - 8 * index) & 0xFF
+
+
+@hot
+def _shift(data, at, header, captured, length, layer, protocol):  # type: ignore[no-untyped-def]
+    """(bytes from the link header to byte 0, skb->len) for a layer above the link; -1 when it is never delivered."""
+    network, end = at + header, at + captured
+    if layer == 1:
+        return header, length - header
+    is_ipv4, is_ipv6 = protocol == link.ETH_P_IP, protocol == link.ETH_P_IPV6
+    stated = link.ip_total_length(data, network, end)
+    if stated == UNSET or stated > length - header or not (is_ipv4 or (is_ipv6 and layer == 2)):
+        return np.int64(-1), np.int64(0)
+    if layer == 4:
+        fragment = link.be16(data, network + 6) & 0x3FFF
+        return (np.int64(-1), np.int64(0)) if fragment else (header, stated)
+    offset = link.udp_offset(data, network, end)
+    if offset == UNSET or stated < offset + 8 or network + offset + 8 > end:
+        return np.int64(-1), np.int64(0)
+    datagram = link.be16(data, network + offset + 4)
+    if datagram < 8 or datagram > stated - offset:
+        return np.int64(-1), np.int64(0)
+    return header + offset, datagram
+
+
+@hot
+def _fill(  # type: ignore[no-untyped-def]
+    data, start, caplen, wirelen, timestamp, linktype, mac, layer, device, strip, base, length, captured, head, meta,
+    delivered, tags,
+):  # fmt: skip
+    out = np.zeros(5, dtype=np.int64)
+    for number in range(len(start)):
+        row = meta[number]
+        row[:] = 0
+        at, have, wire = start[number], caplen[number], wirelen[number]
+        row[TIMESTAMP] = timestamp[number]
+        if layer == 3:
+            base[number], length[number], captured[number], head[number] = at, wire, have, 0
+            row[MAC_OFFSET] = UNSET
+            continue
+        link.link_header(data, at, at + have, linktype[number], mac, out)
+        removed = np.int64(0)
+        if strip and linktype[number] == link.EN10MB:
+            tags[number] = _strip(data, at, at + have, out, row)
+            if tags[number] >= 0:
+                removed = np.int64(4)
+        at, have, wire = at + removed, have - removed, wire - removed
+        header = out[link.HEADER]
+        row[PROTOCOL], row[PKT_TYPE], row[HATYPE] = out[link.PROTOCOL], out[link.PKT_TYPE], out[link.HATYPE]
+        row[IFINDEX] = out[link.IFINDEX] if out[link.IFINDEX] >= 0 else (1 if device else 0)
+        row[INGRESS] = row[IFINDEX]
+        ahead, size = np.int64(0), wire
+        if layer != 0:
+            ahead, size = _shift(data, at, header, have, wire, layer, row[PROTOCOL])
+            if ahead < 0:
+                delivered[number] = False
+                ahead = np.int64(0)
+        base[number], length[number] = at + ahead, size
+        captured[number] = min(have - ahead, size)
+        head[number] = ahead
+        row[MAC_OFFSET], row[NETWORK_OFFSET] = -ahead, header - ahead
