@@ -1,12 +1,13 @@
-"""Record the captures of this directory: `python pcaps/record.py [NAME ...]` (as root; all of them without a name).
+"""Record the captures of this directory: `python pcaps/record.py [--into DIR] [NAME ...]` (as root; without names all).
 
-Each scenario builds a lab of two namespaces, runs real clients and servers in it, and records with tcpdump. The
-commands, link types and packet counts go into PROVENANCE.json, from which PROVENANCE.md is written. Recording again
+Each scenario builds a lab of two namespaces, runs real clients and servers in it, and records with tcpdump. What was run
+and what came of it goes into provenance.json beside the captures, from which PROVENANCE.md is written. Recording again
 gives the same kinds of packets, but other timestamps, ports and sequence numbers.
 """
 
 from __future__ import annotations
 
+import argparse
 import struct
 import sys
 from pathlib import Path
@@ -15,8 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from collections.abc import Callable
 
+import provenance
 from lab import CLIENT_IP, CLIENT_IP6, HERE, SERVER_IP, SERVER_IP6, Lab
 
+OUT = HERE
 SCENARIOS: dict[str, Callable[[], list[str]]] = {}
 
 
@@ -58,7 +61,7 @@ def web() -> list[str]:
     both families, ARP, neighbour discovery, ping both ways, one fragmented ping per family, UDP to port 80."""
     with Lab() as lab:
         start_web(lab)
-        with lab.capture("client", "eth0", HERE / "web.pcap"):
+        with lab.capture("client", "eth0", OUT / "web.pcap"):
             lab.run("client", "busybox ping -c 2 -i 0.2 " + SERVER_IP)
             lab.run("client", "busybox ping6 -c 2 -i 0.2 " + SERVER_IP6)
             for name in ("www.example.test", "missing.test"):
@@ -87,7 +90,7 @@ def snaplen() -> list[str]:
     TCP flags only over IPv4, payload never; the wire length tells what was cut."""
     with Lab() as lab:
         start_web(lab)
-        with lab.capture("client", "eth0", HERE / "snaplen.pcap", "-s 60"):
+        with lab.capture("client", "eth0", OUT / "snaplen.pcap", "-s 60"):
             for host in (SERVER_IP, f"[{SERVER_IP6}]"):
                 lab.run("client", f"curl -s -A curl --max-time 5 http://{host}/")
                 lab.run("client", f"curl -s -A curl --max-time 5 -k -o page https://{host}/")
@@ -101,7 +104,7 @@ def tls() -> list[str]:
     port 443 that is no TLS, and one refused (port 444)."""
     with Lab() as lab:
         start_web(lab)
-        with lab.capture("client", "eth0", HERE / "tls.pcap"):
+        with lab.capture("client", "eth0", OUT / "tls.pcap"):
             for host in (SERVER_IP, f"[{SERVER_IP6}]"):
                 for version in ("tls1_2", "tls1_3"):
                     lab.run("client", f"openssl s_client -{version} -connect {host}:443 -servername www.example.test")
@@ -116,7 +119,7 @@ def dns() -> list[str]:
     over TCP, and UDP to port 5353 as a bystander."""
     with Lab() as lab:
         start_dns(lab)
-        with lab.capture("client", "eth0", HERE / "dns.pcap"):
+        with lab.capture("client", "eth0", OUT / "dns.pcap"):
             for name in ("www.example.test", "example.test", "missing.test", "example.test.example.test", SERVER_IP):
                 lab.run("client", f"busybox nslookup {name} {SERVER_IP}", check=False)
             lab.run("client", f"busybox nslookup mail.example.test {SERVER_IP6}")
@@ -140,7 +143,7 @@ def dhcp() -> list[str]:
             f"--interface=eth0 --dhcp-range=192.0.2.100,192.0.2.110,1h --dhcp-leasefile={lab.tmp}/leases --dhcp-authoritative",
         )
         (lab.tmp / "dhclient.conf").write_text('send host-name "lab2";\nrequest subnet-mask, routers;\n')
-        with lab.capture("server", "eth0", HERE / "dhcp.pcap"):
+        with lab.capture("server", "eth0", OUT / "dhcp.pcap"):
             lab.run("client", "busybox udhcpc -i eth0 -f -q -R -n -s /bin/true -x hostname:lab -t 3 -T 4", limit=30)
             dhclient = lab.start(
                 "client",
@@ -160,7 +163,7 @@ def arp() -> list[str]:
     """ARP requests and replies, a probe for a free and for a taken address (RFC 5227), gratuitous announcements in both
     forms, an address that nobody has, then some ICMP and UDP as bystanders."""
     with Lab() as lab:
-        with lab.capture("server", "eth0", HERE / "arp.pcap"):
+        with lab.capture("server", "eth0", OUT / "arp.pcap"):
             lab.run("client", f"busybox arping -c 2 -I eth0 -s {CLIENT_IP} {SERVER_IP}")
             for address in ("192.0.2.77", SERVER_IP):
                 lab.run("client", f"busybox arping -D -c 1 -w 1 -I eth0 {address}", check=False)
@@ -181,7 +184,7 @@ def icmp() -> list[str]:
         lab.run("client", f"ip route add 198.51.100.0/24 via {SERVER_IP}")
         lab.run("server", "sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'")
         lab.run("server", f"ip route add 198.51.100.0/24 via {CLIENT_IP}")
-        with lab.capture("client", "eth0", HERE / "icmp.pcap"):
+        with lab.capture("client", "eth0", OUT / "icmp.pcap"):
             for ident in ("0x1234", "0x4321", "0x0034"):
                 lab.python("client", "senders", "ping", SERVER_IP, ident)
             lab.python("client", "senders", "udp", SERVER_IP, "9")
@@ -201,7 +204,7 @@ def icmpv6() -> list[str]:
             "dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --user=root --pid-file= --bind-interfaces "
             f"--interface=eth0 --enable-ra --dhcp-range=2001:db8::,ra-only --dhcp-leasefile={lab.tmp}/leases",
         )
-        with lab.capture("server", "eth0", HERE / "icmpv6.pcap"):
+        with lab.capture("server", "eth0", OUT / "icmpv6.pcap"):
             lab.run("client", "ip link set eth0 down")
             for name, value in (("accept_dad", 1), ("router_solicitations", 1), ("dad_transmits", 1)):
                 lab.run("client", f"sh -c 'echo {value} > /proc/sys/net/ipv6/conf/eth0/{name}'")
@@ -226,7 +229,7 @@ def _tagged(name: str, tags: str, back: str) -> list[str]:
             lab.quiet_ipv6(side, "vlan0")
             lab.run(side, "ip link set vlan0 up")
         start_web(lab)
-        with lab.capture("server", "eth0", HERE / name):
+        with lab.capture("server", "eth0", OUT / name):
             lab.run("client", "busybox ping -c 1 198.51.100.1")
             lab.run("client", "busybox ping6 -c 1 2001:db8:1::1")
             lab.run("client", "busybox ping -c 1 " + SERVER_IP)
@@ -254,7 +257,7 @@ def fragments() -> list[str]:
     with and without DF, an HTTP exchange (DF set)."""
     with Lab() as lab:
         start_web(lab)
-        with lab.capture("client", "eth0", HERE / "fragments.pcap"):
+        with lab.capture("client", "eth0", OUT / "fragments.pcap"):
             lab.run("client", "busybox ping -c 1 -s 4000 " + SERVER_IP)
             lab.run("client", "busybox ping6 -c 1 -s 4000 " + SERVER_IP6)
             lab.run("client", "busybox ping -c 1 " + SERVER_IP)
@@ -272,7 +275,7 @@ def syn() -> list[str]:
     only MSS or no options) to open and closed ports, and the rest of those connections."""
     with Lab() as lab:
         start_web(lab)
-        with lab.capture("client", "eth0", HERE / "syn.pcap"):
+        with lab.capture("client", "eth0", OUT / "syn.pcap"):
             for url in (f"http://{SERVER_IP}/", f"http://[{SERVER_IP6}]/", f"http://{SERVER_IP}:8080/"):
                 lab.run("client", "curl -s -A curl --max-time 5 " + url)
             lab.run("client", f"curl -s -A curl --max-time 5 http://{SERVER_IP}:81/", check=False)
@@ -289,9 +292,9 @@ def loopback() -> list[str]:
     with Lab() as lab:
         start_web(lab)
         with (
-            lab.capture("server", "lo", HERE / "lo.pcap"),
-            lab.capture("server", "any", HERE / "any-sll.pcap", "-y LINUX_SLL"),
-            lab.capture("server", "any", HERE / "any-sll2.pcap", "-y LINUX_SLL2"),
+            lab.capture("server", "lo", OUT / "lo.pcap"),
+            lab.capture("server", "any", OUT / "any-sll.pcap", "-y LINUX_SLL"),
+            lab.capture("server", "any", OUT / "any-sll2.pcap", "-y LINUX_SLL2"),
         ):
             for host in ("127.0.0.1", "[::1]"):
                 lab.run("server", f"curl -s -A curl --max-time 5 http://{host}/")
@@ -319,14 +322,14 @@ def raw() -> list[str]:
     with Lab(link=False) as lab:
         _tun(lab)
         start_web(lab)
-        with lab.capture("client", "tun0", HERE / "raw.pcap"):
+        with lab.capture("client", "tun0", OUT / "raw.pcap"):
             for host in (SERVER_IP, f"[{SERVER_IP6}]"):
                 lab.run("client", f"curl -s -A curl --max-time 5 http://{host}/")
             lab.run("client", "busybox ping -c 1 " + SERVER_IP)
             lab.run("client", "busybox ping6 -c 1 " + SERVER_IP6)
             lab.run("client", "busybox ping -c 1 -s 2000 " + SERVER_IP)
             lab.run("client", f"busybox nslookup www.example.test {SERVER_IP}")
-        rewrite_as_null(HERE / "raw.pcap", HERE / "null.pcap")
+        rewrite_as_null(OUT / "raw.pcap", OUT / "null.pcap")
         return lab.commands
 
 
@@ -349,7 +352,7 @@ def nanosecond() -> list[str]:
     """Ping and HTTP with nanosecond timestamps (magic 0xa1b23c4d)."""
     with Lab() as lab:
         start_web(lab)
-        with lab.capture("client", "eth0", HERE / "nanosecond.pcap", "--time-stamp-precision=nano"):
+        with lab.capture("client", "eth0", OUT / "nanosecond.pcap", "--time-stamp-precision=nano"):
             lab.run("client", "busybox ping -c 1 " + SERVER_IP)
             lab.run("client", f"curl -s -A curl --max-time 5 http://{SERVER_IP}/")
             lab.run("client", f"curl -s -A curl --max-time 5 http://[{SERVER_IP6}]/")
@@ -367,7 +370,7 @@ def pcapng() -> list[str]:
             lab.run(side, "ip link set tun0 up")
             lab.run(side, f"ip address add 203.0.113.{own} peer 203.0.113.{other} dev tun0")
         start_web(lab)
-        recorder = lab.start_python("client", "recorder", "pcapng", str(HERE / "two-interfaces.pcapng"), "2.5", "eth0", "tun0")
+        recorder = lab.start_python("client", "recorder", "pcapng", str(OUT / "two-interfaces.pcapng"), "2.5", "eth0", "tun0")
         lab.run("client", "busybox ping -c 1 " + SERVER_IP)
         lab.run("client", "busybox ping -c 1 203.0.113.1")
         for host in (SERVER_IP, f"[{SERVER_IP6}]", "203.0.113.1"):
@@ -384,7 +387,7 @@ def discovery() -> list[str]:
     with Lab() as lab:
         lab.run("client", "ip link add br0 type bridge stp_state 1 hello_time 100 forward_delay 200")
         lab.run("client", "ip link set br0 address 02:00:00:00:00:0c")
-        with lab.capture("server", "eth0", HERE / "discovery.pcap"):
+        with lab.capture("server", "eth0", OUT / "discovery.pcap"):
             lab.run("client", "busybox ping -c 1 " + SERVER_IP)
             lab.python("client", "senders", "discovery", "eth0")
             lab.run("client", "ip link set eth0 master br0")
@@ -398,7 +401,7 @@ def ptp() -> list[str]:
     """PTPv2 from a small sender: every message type over UDP (ports 319 and 320) and over Ethernet, untagged, in VLAN 5 and
     double tagged; version 1, a neighbouring EtherType and another station's Sync as bystanders; a ping."""
     with Lab() as lab:
-        with lab.capture("server", "eth0", HERE / "ptp.pcap"):
+        with lab.capture("server", "eth0", OUT / "ptp.pcap"):
             lab.run("client", "busybox ping -c 1 " + SERVER_IP)
             lab.python("client", "senders", "ptp", "eth0", "224.0.1.129")
         return lab.commands
@@ -411,17 +414,26 @@ def netlink() -> list[str]:
     notifications of an address and a link change."""
     with Lab() as lab:
         lab.run("client", "busybox ping -c 1 " + SERVER_IP)
-        lab.python("client", "recorder", "netlink", str(HERE / "netlink.pcap"))
+        lab.python("client", "recorder", "netlink", str(OUT / "netlink.pcap"))
         return lab.commands
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Record the named scenarios, or all."""
-    for name in names or list(SCENARIOS):
+    global OUT
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(SCENARIOS)}")
+    parser.add_argument("--into", type=Path, default=HERE, help="directory for the captures")
+    arguments = parser.parse_args()
+    OUT = arguments.into.resolve()
+    for name in arguments.names or list(SCENARIOS):
         print(name, file=sys.stderr)
+        before = provenance.stamps(OUT)
         commands = SCENARIOS[name]()
-        print("\n".join(commands))
+        fresh = [file for file, stamp in provenance.stamps(OUT).items() if before.get(file) != stamp]
+        provenance.note(OUT, name, SCENARIOS[name].__doc__ or "", fresh, commands)
+    provenance.write(OUT)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
