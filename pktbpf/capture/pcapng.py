@@ -61,6 +61,7 @@ class PcapngReader:
         self._section(opening=True)
         if self.fill(Columns(1), until_interface=True) == 0 and not self.interfaces:
             raise self._damage("there is no interface description in the file")
+        self._leading_interfaces()
 
     def fill(self, columns: Columns, *, until_interface: bool = False) -> int:
         """Fill the columns from the window; the count of rows, 0 at the end. Damage is raised when no row is left."""
@@ -92,6 +93,19 @@ class PcapngReader:
                     return 0
             elif status != walk.FULL:
                 raise self._damage(self._reason(status, detail, int(state[walk.DETAIL2])))
+
+    def _leading_interfaces(self) -> None:
+        """Take in the descriptions right after the first, as far as they are at hand, so that a writer knows them."""
+        window = self.window
+        order = ">" if self.big else "<"
+        while window.held >= 20:
+            kind, total = struct.unpack(order + "II", window.data[window.begin : window.begin + 8].tobytes())
+            if kind != 1 or total % 4 or not 20 <= total <= window.held:
+                return  # the walk takes it from here and says what is wrong, if anything is
+            end = window.begin + total
+            if window.data[end - 4 : end].tobytes() != struct.pack(order + "I", total):
+                return
+            self._interface(total)
 
     def _reason(self, status: int, detail: int, detail2: int) -> str:
         from pktbpf.capture import walk
