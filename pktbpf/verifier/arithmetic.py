@@ -1,0 +1,183 @@
+"""ALU operations on what is known of their operands (scalar.py), 64 and 32 bits wide.
+
+`apply(operation, bits, dst, src)` gives the result or None where the kernel's verifier gives up and knows nothing:
+division, modulo, and shifts by an amount that is not one known number below the width. Mirrors
+adjust_scalar_min_max_vals; shared results are remembered, since loops and branches ask the same again and again.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from pktbpf.verifier import scalar, tnum
+from pktbpf.verifier.scalar import S32_MAX, S32_MIN, S64_MAX, S64_MIN, Scalar, signed32, signed64
+from pktbpf.verifier.tnum import M32, M64
+
+Range = tuple[int, int]
+
+
+def _add(lo: int, hi: int, lo2: int, hi2: int, smallest: int, largest: int) -> Range:
+    low, high = lo + lo2, hi + hi2
+    return (low, high) if smallest <= low <= largest and smallest <= high <= largest else (smallest, largest)
+
+
+def _add_unsigned(lo: int, hi: int, lo2: int, hi2: int, largest: int) -> Range:
+    """Both ends may wrap together; only the upper one wrapping says nothing."""
+    low, high = lo + lo2, hi + hi2
+    if low <= largest < high:
+        return 0, largest
+    return low & largest, high & largest
+
+
+def _sub_unsigned(lo: int, hi: int, lo2: int, hi2: int, largest: int) -> Range:
+    low, high = lo - hi2, hi - lo2
+    if low < 0 <= high:
+        return 0, largest
+    return low & largest, high & largest
+
+
+def _add_all(a: Scalar, b: Scalar) -> Scalar:
+    value, mask = tnum.add(a[:2], b[:2])
+    return (
+        value,
+        mask,
+        *_add(a[2], a[3], b[2], b[3], S64_MIN, S64_MAX),
+        *_add_unsigned(a[4], a[5], b[4], b[5], M64),
+        *_add(a[6], a[7], b[6], b[7], S32_MIN, S32_MAX),
+        *_add_unsigned(a[8], a[9], b[8], b[9], M32),
+    )
+
+
+def _sub_all(a: Scalar, b: Scalar) -> Scalar:
+    value, mask = tnum.sub(a[:2], b[:2])
+    return (
+        value,
+        mask,
+        *_add(a[2], a[3], -b[3], -b[2], S64_MIN, S64_MAX),
+        *_sub_unsigned(a[4], a[5], b[4], b[5], M64),
+        *_add(a[6], a[7], -b[7], -b[6], S32_MIN, S32_MAX),
+        *_sub_unsigned(a[8], a[9], b[8], b[9], M32),
+    )
+
+
+def _mul(lo: int, hi: int, lo2: int, hi2: int, smallest: int, largest: int) -> Range:
+    products = (lo * lo2, lo * hi2, hi * lo2, hi * hi2)
+    low, high = min(products), max(products)
+    return (low, high) if smallest <= low and high <= largest else (smallest, largest)
+
+
+def _mul_unsigned(lo: int, hi: int, lo2: int, hi2: int, largest: int) -> Range:
+    return (lo * lo2, hi * hi2) if hi * hi2 <= largest and lo * lo2 <= largest else (0, largest)
+
+
+def _mul_all(a: Scalar, b: Scalar) -> Scalar:
+    value, mask = tnum.multiply(a[:2], b[:2])
+    return (
+        value,
+        mask,
+        *_mul(a[2], a[3], b[2], b[3], S64_MIN, S64_MAX),
+        *_mul_unsigned(a[4], a[5], b[4], b[5], M64),
+        *_mul(a[6], a[7], b[6], b[7], S32_MIN, S32_MAX),
+        *_mul_unsigned(a[8], a[9], b[8], b[9], M32),
+    )
+
+
+def _signed_like(low: int, high: int, bits: int) -> Range:
+    """An unsigned range read as signed, if it does not cross the sign boundary."""
+    read, smallest, largest = (signed64, S64_MIN, S64_MAX) if bits == 64 else (signed32, S32_MIN, S32_MAX)
+    return (read(low), read(high)) if read(low) <= read(high) else (smallest, largest)
+
+
+def _bitwise(operation: str, a: Scalar, b: Scalar) -> Scalar:
+    """AND, OR and XOR: the bits first, then each width's range from them."""
+    joined = {"AND": tnum.bit_and, "OR": tnum.bit_or, "XOR": tnum.bit_xor}[operation]((a[0], a[1]), (b[0], b[1]))
+    value, mask = joined
+    low, low_mask = value & M32, mask & M32
+    if not a[1] & M32 and not b[1] & M32:
+        half: tuple[int, int, int, int] = (signed32(low), signed32(low), low, low)
+    else:
+        ulo32, uhi32 = _bit_range(operation, low, low_mask, a[8], a[9], b[8], b[9])
+        half = (*_signed_like(ulo32, uhi32, 32), ulo32, uhi32)
+    if not a[1] and not b[1]:
+        return scalar.exact(value)
+    ulo, uhi = _bit_range(operation, value, mask, a[4], a[5], b[4], b[5])
+    return scalar.from_bits((value, mask, *_signed_like(ulo, uhi, 64), ulo, uhi, *half))
+
+
+def _bit_range(operation: str, value: int, mask: int, lo: int, hi: int, lo2: int, hi2: int) -> Range:
+    if operation == "AND":
+        return value, min(hi, hi2)
+    if operation == "OR":
+        return max(lo, lo2), value | mask
+    return value, value | mask
+
+
+
+def _left32(s: Scalar, count: int, high_count: int) -> tuple[int, int, int, int]:
+    if high_count > 31 or s[9] > 1 << (31 - high_count):
+        return S32_MIN, S32_MAX, 0, M32
+    return S32_MIN, S32_MAX, (s[8] << count) & M32, (s[9] << high_count) & M32
+
+
+def _left(bits: int, s: Scalar, count: int) -> Scalar:
+    if bits == 32:
+        value, mask = tnum.shift_left(tnum.low32(s[:2]), count)
+        return scalar.from_bits((value & M32, mask & M32, S64_MIN, S64_MAX, 0, M64, *_left32(s, count, count)))
+    # A shift by 32 is how compilers begin a sign extension: a non-negative lower half keeps its bounds.
+    shi = s[7] << 32 if count == 32 and s[7] >= 0 else S64_MAX
+    slo = s[6] << 32 if count == 32 and s[6] >= 0 else S64_MIN
+    ulo, uhi = (0, M64) if s[5] > 1 << (63 - count) else ((s[4] << count) & M64, (s[5] << count) & M64)
+    value, mask = tnum.shift_left(s[:2], count)
+    return scalar.from_bits((value, mask, slo, shi, ulo, uhi, *_left32(s, count, count)))
+
+
+def _right(bits: int, s: Scalar, count: int) -> Scalar:
+    if bits == 32:
+        value, mask = tnum.shift_right(tnum.low32(s[:2]), count)
+        return scalar.from_bits(
+            (value, mask, S64_MIN, S64_MAX, 0, M64, S32_MIN, S32_MAX, s[8] >> count, s[9] >> count)
+        )
+    value, mask = tnum.shift_right(s[:2], count)
+    return scalar.from_bits((value, mask, S64_MIN, S64_MAX, s[4] >> count, s[5] >> count, S32_MIN, S32_MAX, 0, M32))
+
+
+def _right_signed(bits: int, s: Scalar, count: int) -> Scalar:
+    if bits == 32:
+        value, mask = tnum.shift_right_signed(tnum.low32(s[:2]), count, 32)
+        return scalar.from_bits((value, mask, S64_MIN, S64_MAX, 0, M64, s[6] >> count, s[7] >> count, 0, M32))
+    value, mask = tnum.shift_right_signed(s[:2], count, 64)
+    return scalar.from_bits((value, mask, s[2] >> count, s[3] >> count, 0, M64, S32_MIN, S32_MAX, 0, M32))
+
+
+def _known_amount(bits: int, src: Scalar) -> bool:
+    if bits == 32:
+        exact = not src[1] & M32 and src[6] == src[7] and src[8] == src[9]
+    else:
+        exact = not src[1] and src[2] == src[3] and src[4] == src[5]
+    return exact and src[5] < bits
+
+
+@lru_cache(maxsize=1 << 16)
+def apply(operation: str, bits: int, dst: Scalar, src: Scalar) -> Scalar | None:
+    """The result of `dst operation src`; NEG takes `dst` alone. None: nothing is known of it."""
+    if operation == "ADD":
+        result = _add_all(dst, src)
+    elif operation == "SUB":
+        result = _sub_all(dst, src)
+    elif operation in ("AND", "OR", "XOR"):
+        result = _bitwise(operation, dst, src)
+    elif operation == "MUL":
+        result = _mul_all(dst, src)
+    elif operation == "NEG":
+        result = _sub_all(scalar.ZERO, dst)
+    elif operation in ("LSH", "RSH", "ARSH") and _known_amount(bits, src):
+        count = src[8] if bits == 32 else src[4]
+        result = {"LSH": _left, "RSH": _right, "ARSH": _right_signed}[operation](bits, dst, count)
+    else:
+        return None
+    return scalar.sync(scalar.zero_extend(result) if bits == 32 else result)
+
+
+def add_constant(s: Scalar, delta: int) -> Scalar:
+    """`s + delta` without the final synchronisation, as the kernel moves the ranges of linked registers."""
+    return _add_all(s, scalar.exact(delta))
