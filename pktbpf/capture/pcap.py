@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pktbpf.capture import linktypes
+from pktbpf.capture import linktypes, pseudo
 from pktbpf.capture.batch import Interface
 from pktbpf.capture.window import Columns, Window
 from pktbpf.errors import CaptureError
@@ -99,6 +99,8 @@ class PcapReader:
             )  # fmt: skip
             window.begin = int(state[walk.NEXT])
             if count:
+                if header.big and header.linktype in pseudo.LINKTYPES:
+                    pseudo.swap_rows(window.data, columns, count, self.interfaces)
                 return int(count)
             if state[walk.STATUS] == walk.BAD_CAPLEN:
                 raise self._damage(

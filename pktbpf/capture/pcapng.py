@@ -12,7 +12,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from pktbpf.capture import linktypes
+from pktbpf.capture import linktypes, pseudo
 from pktbpf.capture.batch import Interface
 from pktbpf.capture.window import Columns, Window
 from pktbpf.errors import CaptureError
@@ -78,6 +78,8 @@ class PcapngReader:
             self.clamped += int(state[walk.CLAMPED])
             state[walk.CLAMPED] = 0
             if count:
+                if self.big and any(one.linktype in pseudo.LINKTYPES for one in self.interfaces):
+                    pseudo.swap_rows(window.data, columns, count, self.interfaces)
                 return int(count)
             status, detail = int(state[walk.STATUS]), int(state[walk.DETAIL])
             if status == walk.MORE:

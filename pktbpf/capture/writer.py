@@ -253,8 +253,8 @@ def open_writer(
     """Open a capture for writing; its header is written at once, so that it is valid whatever follows.
 
     target: a path (.gz, .bz2, .xz, .zst, .lz4: compressed), "-" for standard output, or a binary file object. format:
-    "pcap" or "pcapng", None to go by the name. linktype (DLT), nanosecond, snaplen, class_bits: of a pcap file, linktype
-    and snaplen by default those of the first interface. interfaces: those a pcapng file begins with.
+    "pcap" or "pcapng", None to go by the name. linktype (DLT), nanosecond, snaplen, class_bits: of a pcap file;
+    linktype and snaplen are by default those of the first interface. interfaces: those a pcapng file begins with.
     """
     path = os.fspath(target) if isinstance(target, str | os.PathLike) else str(getattr(target, "name", "<output>"))
     format = format or format_of(target)
