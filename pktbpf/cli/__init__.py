@@ -2,7 +2,7 @@
 
 A module `pktbpf/cli/NAME.py` has one object `command`; underscores of NAME become dashes, modules that begin with an
 underscore are helpers. Everything heavy is imported inside the commands. Every error is one line, `pktbpf: ...`, on
-standard error; exit codes: 0 done, 1 runtime error, 2 usage, 3 a check failed, 130 interrupted. A broken pipe is silent.
+standard error; a broken pipe is silent. Exit codes: 0 done, 1 runtime error, 2 usage, 3 a failed check, 130 interrupt.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
         """Run and leave with the exit code of the table above; never returns, whatever `standalone_mode` says."""
         extra["standalone_mode"] = False
         try:

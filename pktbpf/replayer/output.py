@@ -1,0 +1,67 @@
+"""The capture file of accepted packets: opened when the first input is, so that it has its link type and precision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from pktbpf.capture.batch import Batch
+from pktbpf.capture.open import Capture
+from pktbpf.capture.writer import Writer, open_writer
+from pktbpf.errors import UsageError
+from pktbpf.replayer.session import Judged
+
+
+class WriterSink:
+    """Writes packets that any filter accepts, cut to the longest of what the accepting filters keep.
+
+    target: a path, `-`, or a binary file. Link type, time precision and snapshot length are those of the first capture;
+    a pcapng file describes the interfaces of all. Nothing is created when no capture can be opened.
+    """
+
+    def __init__(self, target: str | os.PathLike[str] | BinaryIO):
+        self._target = target
+        self._first: Capture | None = None
+        self._writer: Writer | None = None
+
+    def begin(self, capture: int, source: Capture) -> None:
+        """Remember the first input; UsageError when the output would overwrite an input."""
+        if self._first is None:
+            self._first = source
+        if isinstance(self._target, str | os.PathLike) and _same_file(self._target, source.path):
+            raise UsageError(f"{source.path} is read and cannot be written at the same time")
+
+    def take(self, capture: int, batch: Batch, judged: Sequence[Judged]) -> None:
+        """Write the accepted packets of the batch."""
+        accepted, saved = judged[0].accepted, judged[0].saved
+        for other in judged[1:]:
+            accepted = accepted | other.accepted
+            saved = np.maximum(saved, other.saved)
+        rows = np.flatnonzero(accepted)
+        self._open().write(batch, rows, saved[rows])
+
+    def close(self) -> None:
+        """Complete the file; one without packets has its header."""
+        if self._first is not None:
+            self._open().close()
+
+    def _open(self) -> Writer:
+        if self._writer is None:
+            assert self._first is not None
+            first = self._first
+            self._writer = open_writer(
+                self._target, linktype=None if first.interfaces else 1, interfaces=first.interfaces,
+                nanosecond=first.nanosecond, class_bits=first.class_bits,
+            )  # fmt: skip
+        return self._writer
+
+
+def _same_file(target: str | os.PathLike[str], source: str) -> bool:
+    try:
+        return Path(target).samefile(source)
+    except OSError:  # one of them is no file
+        return False

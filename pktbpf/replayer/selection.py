@@ -1,0 +1,124 @@
+"""A filter as a replay uses it: loaded once, verified once, made ready for each link type that the captures hold.
+
+An expression is compiled when the first packet of a link type is met, once per link type. A program serves every link
+type unless it says which one it was made for; packets of another are then a LinkTypeError.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from pktbpf import engine as engines
+from pktbpf.abi.context import COLUMNS
+from pktbpf.capture import linktypes
+from pktbpf.engine.base import AttachProfile, Env, Layer, Runner, Skbs
+from pktbpf.errors import LinkTypeError, UsageError
+from pktbpf.filter import Filter, verify
+from pktbpf.program import ClassicProgram, Program, Verified
+
+DLT_RAW = 12
+
+FilterSource: TypeAlias = "str | os.PathLike[str] | bytes | ClassicProgram | Program | Verified | Filter"
+
+
+class Selection:
+    """One filter of a replay. name: its path, expression or origin. stateful: its maps outlive a packet."""
+
+    def __init__(self, source: FilterSource, *, engine: str, profile: AttachProfile, env: Env, optimize: bool = True):
+        self.profile = profile
+        self._engine = engines.get(engine)
+        self._env = env
+        self._optimize = optimize
+        self._runners: dict[int, Runner] = {}
+        self._runner: Runner | None = None
+        self._expression: str | None = None
+        self._program: ClassicProgram | Program | Verified | None = None
+        self.name = self._load(source)
+
+    def _load(self, source: FilterSource) -> str:
+        """Keep the expression, or load and verify the program at once; returns the name to show."""
+        from pktbpf import loader
+
+        if isinstance(source, os.PathLike):
+            source = os.fspath(source)
+        if isinstance(source, str) and loader.is_expression(source):
+            if self.profile.layer not in (Layer.LINK, Layer.NETWORK):
+                raise UsageError(
+                    f"attach profile {self.profile.name!r} has no header that the expression {source!r} could be"
+                    " compiled for; give a program"
+                )
+            self._expression = source
+            return source
+        if isinstance(source, Filter):
+            self._program = source.verified
+        elif isinstance(source, ClassicProgram | Program | Verified):
+            self._program = source
+        elif isinstance(source, str):
+            self._program = loader.load_filter_argument(source)
+        else:
+            self._program = loader.load(source)
+        self._runner = self._prepare(self._program)
+        return _name(source, self._program)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the program has maps, so that packets after the last wanted one must not be run."""
+        program = self._program.program if isinstance(self._program, Verified) else self._program
+        return isinstance(program, Program) and bool(program.maps)
+
+    def runner(self, linktype: int) -> Runner:
+        """The program ready for packets of `linktype`; LinkTypeError if it was made for another."""
+        found = self._runners.get(linktype)
+        if found is None:
+            found = self._runners[linktype] = self._for(linktype)
+        return found
+
+    def _for(self, linktype: int) -> Runner:
+        seen = linktype if self.profile.layer is Layer.LINK else DLT_RAW
+        if self._expression is not None:
+            from pktbpf import loader
+
+            return self._prepare(loader.load(self._expression, linktype=seen, optimize=self._optimize))
+        made_for = _linktype(self._program)
+        if made_for is not None and made_for not in (seen, linktype):
+            raise LinkTypeError(
+                f"{self.name} was made for {linktypes.name_of(made_for)}, the packets are"
+                f" {linktypes.name_of(linktype)}; compile it for that link type or give an expression"
+            )
+        assert self._runner is not None
+        return self._runner
+
+    def _prepare(self, program: ClassicProgram | Program | Verified) -> Runner:
+        """Verify and make ready; the run over no packets lets an engine compile before the clock starts."""
+        verified = program if isinstance(program, Verified) else verify(program)
+        runner = self._engine.prepare(verified, self._env)
+        runner.run(_no_packets())
+        return runner
+
+
+def _no_packets() -> Skbs:
+    none = np.zeros(0, dtype=np.int64)
+    meta = np.zeros((0, len(COLUMNS)), dtype=np.int64)
+    return Skbs(np.zeros(1, dtype=np.uint8), none, none, none, none, meta, np.zeros(0, dtype=np.bool_))
+
+
+def _linktype(program: Any) -> int | None:
+    """The link type that a program says it was made for."""
+    if isinstance(program, Verified):
+        program = program.program
+    if isinstance(program, Program):
+        program = program.classic
+    return program.linktype if isinstance(program, ClassicProgram) else None
+
+
+def _name(source: FilterSource, program: Any) -> str:
+    """A path or text as given, else where the program came from, else what it is."""
+    if isinstance(source, str) and "\n" not in source:
+        return source
+    if isinstance(program, Verified):
+        program = program.program
+    name = getattr(program, "origin", "") or getattr(program, "name", "")
+    return str(name) or f"program of {len(program)} instructions"

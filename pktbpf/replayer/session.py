@@ -1,0 +1,289 @@
+"""One pass over any number of captures for any number of filters, batch by batch, in constant memory.
+
+Each batch is viewed as the attach profile's socket sees it, run through every filter, tallied, and handed to sinks
+(writers, printers, columns) with the original bytes. An error in one capture ends that capture only: what was read
+before it counts, the error stands in its CaptureResult, and the next capture goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pktbpf.capture import linktypes
+from pktbpf.capture.batch import Batch
+from pktbpf.capture.open import Capture, open_capture
+from pktbpf.engine.base import AttachProfile, Env, Fault, Layer, Skbs
+from pktbpf.engine.skb import view
+from pktbpf.errors import CaptureError, UsageError
+from pktbpf.replayer.results import CaptureResult, FilterResult, Results
+from pktbpf.replayer.selection import Selection
+
+Policy: TypeAlias = Literal["drop", "accept", "error"]
+POLICIES: tuple[str, ...] = get_args(Policy)
+
+
+@dataclass(slots=True)
+class Judged:
+    """What one filter says about the n packets of a batch.
+
+    verdict: uint32[n]. fault: uint8[n]. accepted: bool[n], the policy for indeterminate packets applied. length:
+    int64[n], skb->len. kept: int64[n], bytes from the program's byte 0 that the socket gets. saved: int64[n], captured
+    bytes that remain when the packet is written, counted from its first captured byte; 0 for dropped packets.
+    """
+
+    verdict: NDArray[np.uint32]
+    fault: NDArray[np.uint8]
+    accepted: NDArray[np.bool_]
+    length: NDArray[np.int64]
+    kept: NDArray[np.int64]
+    saved: NDArray[np.int64]
+
+    def head(self, count: int) -> Judged:
+        """The first `count` packets."""
+        return Judged(*(getattr(self, name)[:count] for name in self.__slots__))
+
+
+class Sink(Protocol):
+    """Takes judged batches; `capture` is the index of the capture. A batch is valid during the call only."""
+
+    def begin(self, capture: int, source: Capture) -> None:
+        """A capture was opened; its packets follow."""
+        ...
+
+    def take(self, capture: int, batch: Batch, judged: Sequence[Judged]) -> None:
+        """The next packets, in order."""
+        ...
+
+    def close(self) -> None:
+        """Nothing follows; called once, after an error or interrupt too."""
+        ...
+
+
+class Session:
+    """Filters made ready, and the results so far. `run` may be called once."""
+
+    def __init__(
+        self, selections: Sequence[Selection], *, profile: AttachProfile, env: Env, linktype: int | None = None,
+        indeterminate: Policy = "drop", count: int | None = None, sinks: Sequence[Sink] = (),
+    ):  # fmt: skip
+        if indeterminate not in POLICIES:
+            raise UsageError(f"unknown policy {indeterminate!r} for indeterminate packets; say drop, accept or error")
+        if count is not None and count < 1:
+            raise UsageError(f"a packet count of {count} makes no sense; give 1 or more")
+        self.selections = selections
+        self.profile = profile
+        self.env = env
+        self.linktype = linktype
+        self.policy = indeterminate
+        self.wanted = count
+        self.sinks = sinks
+        self.results = Results(filters=[FilterResult(selection.name) for selection in selections])
+        self.capture: Capture | None = None  # the one being read, for progress
+        self._stateful = any(selection.stateful for selection in selections)
+        self._plain = profile.layer is Layer.LINK and not env.strip_vlan
+        self._idle = 0.0  # seconds of preparation inside the pass
+        self._ready: set[int] = set()
+
+    def run(self, captures: Iterable[Any]) -> Results:
+        """Replay all captures. Sinks are closed whatever happens; on an interrupt `results` has what was done."""
+        begun = time.perf_counter()
+        self.results.complete = False
+        try:
+            for source in captures:
+                if not self._capture(source):
+                    break
+            self.results.complete = True
+        finally:
+            self.results.elapsed = time.perf_counter() - begun - self._idle
+            for sink in self.sinks:
+                sink.close()
+        return self.results
+
+    def _capture(self, source: Any) -> bool:
+        """One capture; False when enough packets were accepted."""
+        entry = CaptureResult(capture_name(source))
+        self.results.captures.append(entry)
+        with closing(self._batches(entry, source)) as batches:
+            for batch in batches:
+                error = self._batch(entry, batch)
+                if error is not None:
+                    entry.error = error
+                    return True
+                if self.wanted is not None and self.results.accepted >= self.wanted:
+                    return False
+        return True
+
+    def _batches(self, entry: CaptureResult, source: Any) -> Generator[Batch, None, None]:
+        """Batches up to the end or the first damage, which goes into `entry`; errors of sinks pass by untouched."""
+        try:
+            with open_capture(source) as capture:
+                self.capture = capture
+                for sink in self.sinks:
+                    sink.begin(len(self.results.captures) - 1, capture)
+                yield from capture
+                if not entry.packets and capture.interfaces:
+                    self._meet(entry, capture.linktype)  # what cannot be compiled is an error without packets too
+        except CaptureError as error:
+            entry.error = error
+
+    def _batch(self, entry: CaptureResult, batch: Batch) -> CaptureError | None:
+        """Judge, tally and pass on a batch, up to the last wanted packet."""
+        begin, size = 0, len(batch)
+        while begin < size:
+            end = size
+            if self.wanted is not None and self._stateful:
+                # A program with maps must not see a packet after the last wanted one: run no more than may be wanted.
+                end = min(size, begin + max(self.wanted - self.results.accepted, 1))
+            part = batch if (begin, end) == (0, size) else _rows(batch, begin, end)
+            error = self._part(entry, part)
+            if error is not None or (self.wanted is not None and self.results.accepted >= self.wanted):
+                return error
+            begin = end
+        return None
+
+    def _part(self, entry: CaptureResult, batch: Batch) -> CaptureError | None:
+        judged = self._judge(entry, batch)
+        accepted = judged[0].accepted
+        for other in judged[1:]:
+            accepted = accepted | other.accepted
+        stop, error = self._stop(entry, batch, judged)
+        total = int(np.count_nonzero(accepted[:stop]))
+        if self.wanted is not None and self.results.accepted + total > self.wanted:
+            stop = int(np.flatnonzero(accepted)[self.wanted - self.results.accepted - 1]) + 1
+            total, error = self.wanted - self.results.accepted, None
+        if stop < len(batch):
+            batch, judged = _rows(batch, 0, stop), [one.head(stop) for one in judged]
+        entry.packets += len(batch)
+        entry.bytes += int(batch.caplen.sum())
+        entry.wire_bytes += int(batch.wirelen.sum())
+        entry.accepted += total
+        for result, one in zip(self.results.filters, judged, strict=True):
+            _tally(result, one)
+        for sink in self.sinks:
+            sink.take(len(self.results.captures) - 1, batch, judged)
+        return error
+
+    def _stop(self, entry: CaptureResult, batch: Batch, judged: list[Judged]) -> tuple[int, CaptureError | None]:
+        """How many packets go on; under the policy `error` those before the first indeterminate one."""
+        stop, error = len(batch), None
+        if self.policy == "error":
+            for selection, one in zip(self.selections, judged, strict=True):
+                rows = np.flatnonzero(one.fault[:stop] == Fault.INDETERMINATE)
+                if len(rows):
+                    stop = int(rows[0])
+                    error = CaptureError(
+                        f"packet {batch.first + stop}: {selection.name} reads past the {int(batch.caplen[stop])}"
+                        f" captured of {int(batch.wirelen[stop])} bytes, where the kernel would have seen more",
+                        path=entry.name,
+                    )  # fmt: skip
+        return stop, error
+
+    def _judge(self, entry: CaptureResult, batch: Batch) -> list[Judged]:
+        """All filters over one batch, link type by link type where they are mixed."""
+        linktype = batch.single_linktype()
+        if linktype is not None:
+            return self._judge_one(entry, batch, linktype)
+        kinds = np.array([i.linktype for i in batch.interfaces])[batch.interface]
+        parts: list[tuple[NDArray[np.int64], list[Judged]]] = []
+        for kind in dict.fromkeys(kinds.tolist()):
+            rows = np.flatnonzero(kinds == kind)
+            parts.append((rows, self._judge_one(entry, batch.take(rows), kind)))
+        return [_merge(len(batch), [(rows, judged[i]) for rows, judged in parts]) for i in range(len(self.selections))]
+
+    def _judge_one(self, entry: CaptureResult, batch: Batch, linktype: int) -> list[Judged]:
+        if linktype not in entry.linktypes:
+            self._meet(entry, linktype)
+        runners = [selection.runner(linktype) for selection in self.selections]
+        meta = bool(self.env.metadata) or any(runner.needs_meta for runner in runners)
+        with view(batch, self.profile, self.env, meta=meta) as skbs:
+            outcomes = [runner.run(skbs) for runner in runners]
+            return [self._apply(batch, skbs, outcome.verdict, outcome.fault) for outcome in outcomes]
+
+    def _meet(self, entry: CaptureResult, linktype: int) -> None:
+        """A link type that this capture had not shown yet: check it and prepare every filter for it."""
+        if self.linktype is not None and linktype != self.linktype:
+            raise UsageError(
+                f"{entry.name}: the packets are {linktypes.name_of(linktype)}, not {linktypes.name_of(self.linktype)}"
+            )
+        entry.linktypes.append(linktype)
+        begun = time.perf_counter()
+        for selection in self.selections:
+            selection.runner(linktype)
+        self._idle += time.perf_counter() - begun
+
+    def _apply(self, batch: Batch, skbs: Skbs, verdict: NDArray[np.uint32], fault: NDArray[np.uint8]) -> Judged:
+        """Acceptance, kernel trimming and the captured bytes that remain."""
+        accepted = verdict != 0
+        kept = self.profile.kept(verdict, skbs.length)
+        if self.policy == "accept" and fault.any():
+            unknown = fault == Fault.INDETERMINATE
+            accepted = accepted | unknown
+            kept = np.where(unknown, skbs.length, kept)
+        if self._plain:
+            saved = np.minimum(kept, batch.caplen)
+        else:
+            saved = np.where(accepted, np.minimum(kept + (skbs.base - batch.start), batch.caplen), 0)
+        return Judged(verdict, fault, accepted, skbs.length, kept, saved)
+
+
+def capture_name(source: Any) -> str:
+    """What a capture is called in results: its path as given, else its name, else its type."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+def _rows(batch: Batch, begin: int, end: int) -> Batch:
+    """Packets begin .. end-1 of a batch, numbered as they were."""
+    part = slice(begin, end)
+    return Batch(
+        batch.data, batch.start[part], batch.caplen[part], batch.wirelen[part], batch.timestamp[part],
+        batch.interface[part], batch.interfaces, batch.first + begin,
+    )  # fmt: skip
+
+
+def _merge(count: int, parts: list[tuple[NDArray[np.int64], Judged]]) -> Judged:
+    """Columns of the whole batch from those of its link types."""
+    whole: dict[str, Any] = {}
+    for name in Judged.__slots__:
+        column = np.zeros(count, dtype=getattr(parts[0][1], name).dtype)
+        for rows, judged in parts:
+            column[rows] = getattr(judged, name)
+        whole[name] = column
+    return Judged(**whole)
+
+
+def _tally(result: FilterResult, judged: Judged) -> None:
+    """Add one batch to the counters of a filter."""
+    accepted = int(np.count_nonzero(judged.accepted))
+    result.accepted += accepted
+    result.dropped += len(judged.verdict) - accepted
+    if accepted:
+        result.truncated += int(np.count_nonzero(judged.accepted & (judged.kept < judged.length)))
+        result.bytes_kept += int(judged.saved.sum())
+    if judged.fault.any():
+        for number, count in enumerate(np.bincount(judged.fault).tolist()):
+            _tally_fault(result, number, count)
+
+
+def _tally_fault(result: FilterResult, number: int, count: int) -> None:
+    if not count or number == Fault.NONE:
+        return
+    if number == Fault.INDETERMINATE:
+        result.indeterminate += count
+    elif number == Fault.UNDELIVERED:
+        result.undelivered += count
+    else:
+        name = Fault(number).name.lower()
+        result.faults[name] = result.faults.get(name, 0) + count
+
+
