@@ -7,14 +7,14 @@ packet load stays one instruction, so the kernel's lengths are kept here as a ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pktbpf.abi import ancillary
 from pktbpf.isa.classic import ClassicInsn
 
 PROLOGUE = 3
 PROLOGUE_PACKET = 4  # skb->data and the head length, cached when the program reads the packet
-PROG_HEADER = 72  # offsetof(struct bpf_prog, insns)
+PROG_HEADER = 96  # offsetof(struct bpf_prog, insns); 72 before the tag became a whole SHA-256 digest
 
 _ANCILLARY = {
     "PROTOCOL": 2, "PKTTYPE": 2, "IFINDEX": 4, "NLATTR": 4, "NLATTR_NEST": 4, "MARK": 1, "QUEUE": 1, "HATYPE": 4,
@@ -77,22 +77,32 @@ def converted_size(insns: Sequence[ClassicInsn]) -> int:
 
 
 def far_jump(insns: Sequence[ClassicInsn]) -> int | None:
-    """The first instruction whose converted jump does not fit into 16 bits, or None. Jumps must be in range."""
-    starts, at = [], 0
+    """The first instruction whose jump the conversion refuses, or None. Jumps must be in range.
+
+    The converted distance must fit into 16 bits. On the kernel's first pass targets have no address yet and count as 0,
+    so a jump that itself stands beyond 32,767 is refused however near its target is.
+    """
+    starts, at = [], PROLOGUE + (PROLOGUE_PACKET if any(reads_packet(i) for i in insns) else 0)
     for insn in insns:
         starts.append(at)
         at += length(insn)
     for pc, insn in enumerate(insns):
-        row = insn.row
-        if row is None:
-            continue
-        if row.name == "JA":
-            if starts[pc + 1 + insn.k] - starts[pc] - 1 > 0x7FFF:
-                return pc
-        elif row.branch:
-            jump = starts[pc] + _branch_jump_at(insn)
-            target = insn.jt if insn.jf == 0 or not _is_single(insn) else insn.jf
-            last = starts[pc + 1 + insn.jf] - jump - 2 if not _is_single(insn) else 0
-            if max(starts[pc + 1 + target] - jump - 1, last) > 0x7FFF:
-                return pc
+        if any(at > 0x7FFF or target - at - 1 > 0x7FFF for at, target in _jumps(insn, pc, starts)):
+            return pc
     return None
+
+
+def _jumps(insn: ClassicInsn, pc: int, starts: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(converted place, converted target) of each jump that the conversion makes of one instruction."""
+    row = insn.row
+    if row is None:
+        return
+    if row.name == "JA":
+        yield starts[pc], starts[pc + 1 + insn.k]
+    elif row.branch:
+        jump = starts[pc] + _branch_jump_at(insn)
+        single = _is_single(insn)
+        target = insn.jt if insn.jf == 0 or not single else insn.jf
+        yield jump, starts[pc + 1 + target]
+        if not single:
+            yield jump + 1, starts[pc + 1 + insn.jf]
