@@ -91,10 +91,12 @@ def _pppoe(data, base, length, captured, state):  # type: ignore[no-untyped-def]
         return BAD
     state[OFFSET] += 8
     inner = be16(data, at + 6)
-    for ppp, ether in ((0x21, 0x0800), (0x57, 0x86DD), (0x281, 0x8847), (0x283, 0x8848)):
-        if inner == ppp:
-            state[PROTO] = ether
-            return AGAIN
+    ether = 0x0800 if inner == 0x21 else 0x86DD if inner == 0x57 else 0
+    if inner == 0x281 or inner == 0x283:
+        ether = 0x8847
+    if ether:
+        state[PROTO] = ether
+        return AGAIN
     return GOOD if inner & 0x0101 == 1 else BAD
 
 
@@ -129,14 +131,14 @@ def _network(data, base, length, captured, state, row):  # type: ignore[no-untyp
         return _ipv4(data, base, length, captured, state)
     if proto == 0x86DD:
         return _ipv6(data, base, length, captured, state)
-    if proto in (0x8100, 0x88A8):
+    if proto == 0x8100 or proto == 0x88A8:
         return _vlan(data, base, length, captured, state, row)
     if proto == 0x8864:
         return _pppoe(data, base, length, captured, state)
-    if proto in (0x8847, 0x8848):
+    if proto == 0x8847 or proto == 0x8848:
         state[OFFSET] += 4
         return GOOD
-    if proto in (0x0806, 0x8035, 0x8902):
+    if proto == 0x0806 or proto == 0x8035 or proto == 0x8902:
         return GOOD
     if proto == 0x88CA:
         lack = missing(state[OFFSET], 16, length, captured)
@@ -147,7 +149,7 @@ def _network(data, base, length, captured, state, row):  # type: ignore[no-untyp
         return _skip(data, base, length, captured, state, 34, GOOD)
     if proto == 0x4305:
         return _inner_ethernet(data, base, length, captured, state, 24, 22)
-    if proto in (0x88FB, 0x892F):
+    if proto == 0x88FB or proto == 0x892F:
         return _inner_ethernet(data, base, length, captured, state, 6, 4)
     return BAD
 
@@ -191,7 +193,7 @@ def _gre_inside(data, base, length, captured, state, at, version, flags):  # typ
         if lack:
             return lack
         inner = be16(data, base + at + 2)
-        if inner in (0x21, 0x57):
+        if inner == 0x21 or inner == 0x57:
             state[PROTO] = 0x0800 if inner == 0x21 else 0x86DD
         at += 4
     state[OFFSET] = at
@@ -222,9 +224,9 @@ def _transport(data, base, length, captured, state):  # type: ignore[no-untyped-
     protocol = state[IP_PROTO]
     if protocol == 47:
         return _gre(data, base, length, captured, state)
-    if protocol in (0, 43, 44, 60):
+    if protocol == 0 or protocol == 43 or protocol == 44 or protocol == 60:
         return _ipv6_extension(data, base, length, captured, state) if state[PROTO] == 0x86DD else GOOD
-    if protocol in (4, 41, 137):
+    if protocol == 4 or protocol == 41 or protocol == 137:
         state[PROTO] = 0x0800 if protocol == 4 else 0x86DD if protocol == 41 else 0x8847
         return AGAIN
     return GOOD
@@ -239,7 +241,7 @@ def _walk(data, base, length, captured, state, row):  # type: ignore[no-untyped-
             step = _network(data, base, length, captured, state, row)
         else:
             step = _transport(data, base, length, captured, state)
-        if step in (AGAIN, IP_AGAIN):
+        if step == AGAIN or step == IP_AGAIN:
             headers += 1
             if headers > MAX_HEADERS:
                 return GOOD

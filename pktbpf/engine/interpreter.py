@@ -116,7 +116,8 @@ def run_batch(  # type: ignore[no-untyped-def]  # noqa: C901
     words, entry, zero_memory, data, base, length, captured, head, meta, mac_default, network_default, delivered,
     regions, stack, context, frames, regs, state, budget, counts, verdict, fault,
 ):  # fmt: skip
-    """Run the image over every packet. counts: None, or uint64[slots, 2] of executions and taken branches."""
+    """Run the image over every packet. counts: None, or uint64[slots, 2] of executions and taken branches. state: None,
+    or the helpers' state: what is None is compiled out, and most filters call nothing."""
     no_meta = meta.shape[0] == 0
     return_zero, plain_exit = np.int64(len(words) - 2), np.int64(len(words) - 1)
     for number in range(len(base)):
@@ -427,13 +428,17 @@ def run_batch(  # type: ignore[no-untyped-def]  # noqa: C901
                 regs[np.uint64(10)] += U512
                 pc += np.int64(imm)
             elif op == CALL_HELPER:
-                value, ok = call_basic(
-                    np.int64(imm), regs, row, data, base[number], size, captured[number], network, state
-                )
-                if ok != 0:
-                    failure = ok
+                if state is None:
+                    failure = F_CALL
                     break
-                regs[U0] = value
+                else:
+                    value, ok = call_basic(
+                        np.int64(imm), regs, row, data, base[number], size, captured[number], network, state
+                    )
+                    if ok != 0:
+                        failure = ok
+                        break
+                    regs[U0] = value
             elif op == MAY_GOTO:
                 may_goto += 1
                 if may_goto > 0x7FFFFF:
@@ -496,7 +501,7 @@ class Interpreted:
 
     image: Image
     env: Env
-    state: NDArray[np.uint64]
+    state: NDArray[np.uint64] | None
     stack: NDArray[np.uint8]
     context: NDArray[np.uint8]
     regions: NDArray[np.uint64]
@@ -545,7 +550,8 @@ class InterpreterEngine:
         # The classic checks prove that scratch slots are written before they are read; nothing to clear.
         zero_memory = image.reads_memory and program.classic is None
         counts = np.zeros((len(image.words), 2), dtype=np.uint64) if coverage else None
-        return Interpreted(image, env, basic_helpers.initial_state(env), stack, context, regions, zero_memory, counts)
+        state = basic_helpers.initial_state(env) if image.calls else None
+        return Interpreted(image, env, state, stack, context, regions, zero_memory, counts)
 
 
 ENGINE = InterpreterEngine()
