@@ -1,0 +1,183 @@
+"""Finding a libpcap and calling it: pcap_open_dead, pcap_compile, the names of link types.
+
+`find(choice)` gives a Backend: the system's library, a named one, the one that the pcapy-ng wheel carries, or, where
+that one is linked into the wheel's module, its `compile`. Functions used here are those of libpcap 1.0 and newer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib
+import importlib.util
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from pktbpf.errors import ExpressionError
+from pktbpf.isa.classic import ClassicInsn
+
+# What a wheel calls its own copies, and what the system calls libpcap (Debian kept 0.8).
+_SYSTEM_NAMES = ("libpcap.so.1", "libpcap.so.0.8")
+_BUNDLES = ("pcapy_ng.libs/libpcap*.so*", "pcapy_ng.libs/libpcap*.dylib", ".dylibs/libpcap*", "pcapy/.dylibs/libpcap*")
+_WHEEL_MODULE = "pcapy"
+
+
+class Request(NamedTuple):
+    """What pcap_compile is told. linktype: DLT number. netmask: the network's bits are the high ones."""
+
+    expression: bytes
+    linktype: int
+    snaplen: int
+    optimize: bool
+    netmask: int
+
+
+class Backend(Protocol):
+    """name: `system`, `wheel` or the path asked for. version: the library's own words."""
+
+    name: str
+    version: str
+
+    def compile(self, request: Request) -> tuple[ClassicInsn, ...]:
+        """Raises ExpressionError with libpcap's own text."""
+        ...
+
+    def linktype(self, name: str) -> int | None:
+        """The DLT number of a name, None if there is none."""
+        ...
+
+
+class _BpfProgram(ctypes.Structure):
+    _fields_ = (("bf_len", ctypes.c_uint), ("bf_insns", ctypes.c_void_p))
+
+
+class Library:
+    """A libpcap loaded as a shared library."""
+
+    def __init__(self, name: str, handle: ctypes.CDLL):
+        self.name = name
+        self._lib = handle
+        handle.pcap_open_dead.argtypes = (ctypes.c_int, ctypes.c_int)
+        handle.pcap_open_dead.restype = ctypes.c_void_p
+        handle.pcap_close.argtypes = (ctypes.c_void_p,)
+        handle.pcap_close.restype = None
+        pointer = ctypes.POINTER(_BpfProgram)
+        handle.pcap_compile.argtypes = (ctypes.c_void_p, pointer, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint32)
+        handle.pcap_compile.restype = ctypes.c_int
+        handle.pcap_freecode.argtypes = (pointer,)
+        handle.pcap_freecode.restype = None
+        handle.pcap_geterr.argtypes = (ctypes.c_void_p,)
+        handle.pcap_geterr.restype = ctypes.c_char_p
+        handle.pcap_lib_version.argtypes = ()
+        handle.pcap_lib_version.restype = ctypes.c_char_p
+        handle.pcap_datalink_name_to_val.argtypes = (ctypes.c_char_p,)
+        handle.pcap_datalink_name_to_val.restype = ctypes.c_int
+        self.version: str = handle.pcap_lib_version().decode("utf-8", "replace")
+
+    def compile(self, request: Request) -> tuple[ClassicInsn, ...]:
+        lib = self._lib
+        handle = lib.pcap_open_dead(request.linktype, request.snaplen)
+        if not handle:
+            raise ExpressionError("libpcap has no memory left")
+        code = _BpfProgram()
+        try:
+            status = lib.pcap_compile(
+                handle, ctypes.byref(code), request.expression, int(request.optimize), request.netmask
+            )
+            if status != 0:
+                raise ExpressionError(lib.pcap_geterr(handle).decode("utf-8", "replace"))
+            try:
+                return _native_order(ctypes.string_at(code.bf_insns, code.bf_len * 8))
+            finally:
+                lib.pcap_freecode(ctypes.byref(code))
+        finally:
+            lib.pcap_close(handle)
+
+    def linktype(self, name: str) -> int | None:
+        number: int = self._lib.pcap_datalink_name_to_val(name.encode("utf-8", "replace"))
+        return None if number < 0 else number
+
+
+class WheelModule:
+    """The pcapy-ng module itself, where its libpcap is no library of its own."""
+
+    def __init__(self, module: Any):
+        self.name = "wheel"
+        self.version = f"libpcap of {_WHEEL_MODULE} {getattr(module, '__version__', '')}".rstrip()
+        self._module = module
+
+    def compile(self, request: Request) -> tuple[ClassicInsn, ...]:
+        module = self._module
+        netmask = request.netmask
+        text = request.expression.decode("utf-8", "replace")
+        try:
+            code = module.compile(request.linktype, request.snaplen, text, int(request.optimize), netmask)
+        except (module.BPFError, module.PcapError) as error:
+            raise ExpressionError(str(error)) from None
+        return tuple(ClassicInsn(*fields) for fields in code.get_bpf())
+
+    def linktype(self, name: str) -> int | None:
+        number = getattr(self._module, f"DLT_{name.upper()}", None)
+        return number if isinstance(number, int) else None
+
+
+def _native_order(raw: bytes) -> tuple[ClassicInsn, ...]:
+    """Instructions in the machine's own byte order."""
+    return tuple(ClassicInsn(*values) for values in struct.iter_unpack("=HBBI", raw))
+
+
+def _open(name: str, path: str) -> Library | None:
+    try:
+        return Library(name, ctypes.CDLL(path))
+    except (OSError, AttributeError):  # not there, not loadable, or no libpcap
+        return None
+
+
+def _system() -> Library | None:
+    for soname in _SYSTEM_NAMES:
+        if found := _open("system", soname):
+            return found
+    soname_or_none = ctypes.util.find_library("pcap")
+    return _open("system", soname_or_none) if soname_or_none else None
+
+
+def _bundled() -> Iterator[Path]:
+    """Shared libraries that the wheel carries beside its module."""
+    spec = importlib.util.find_spec(_WHEEL_MODULE)
+    if spec is None or not spec.origin:
+        return
+    site = Path(spec.origin).parent
+    for pattern in _BUNDLES:
+        yield from sorted(site.glob(pattern))
+    yield Path(spec.origin)
+
+
+def _wheel() -> Backend | None:
+    for path in _bundled():
+        if found := _open("wheel", str(path)):
+            return found
+    try:
+        return WheelModule(importlib.import_module(_WHEEL_MODULE))
+    except ImportError:
+        return None
+
+
+def find(choice: str = "") -> Backend:
+    """The backend of that name: `system`, `wheel`, a library's path, or empty for the first there is.
+
+    Raises ExpressionError where it cannot be had.
+    """
+    found: Backend | None
+    if choice == "wheel":
+        found, missing = _wheel(), "the pcapy-ng wheel is not installed"
+    elif choice == "system":
+        found, missing = _system(), "this system has no libpcap"
+    elif choice:
+        found, missing = _open(choice, choice), f"{choice}: not a libpcap that can be loaded"
+    else:
+        found, missing = _system() or _wheel(), "no libpcap: install the system's libpcap or the pcapy-ng wheel"
+    if found is None:
+        raise ExpressionError(missing)
+    return found
