@@ -13,16 +13,24 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numba
+import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.core import config as _numba_config
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 # numba sets its options as module attributes at run time, which no stub can know.
 numba_config: Any = _numba_config
+
+# Types of compiled code. A scalar is an integer whose width numba infers; which one, the code around it says.
+Scalar: TypeAlias = Any
+Bytes: TypeAlias = NDArray[np.uint8]
+Ints: TypeAlias = NDArray[np.int64]
+Words: TypeAlias = NDArray[np.uint64]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,8 +90,6 @@ def _load(width: int, big_endian: bool) -> Callable[..., Any]:
         count = width // 8
 
         def load_plain(data: Any, index: Any) -> Any:
-            import numpy as np
-
             raw = data[int(index) : int(index) + count].tobytes()
             return np.uint64(int.from_bytes(raw, "big" if big_endian else "little"))
 
@@ -104,7 +110,7 @@ def _load(width: int, big_endian: bool) -> Callable[..., Any]:
 
         return types.uint64(data, types.uint64), codegen
 
-    return load  # type: ignore[no-any-return]
+    return load
 
 
 def _store(width: int) -> Callable[..., Any]:
@@ -134,7 +140,7 @@ def _store(width: int) -> Callable[..., Any]:
 
         return types.void(data, types.uint64, types.uint64), codegen
 
-    return store  # type: ignore[no-any-return]
+    return store
 
 
 load_be16, load_be32 = _load(16, True), _load(32, True)
@@ -151,8 +157,6 @@ def _peek(width: int) -> Callable[..., Any]:
         def peek_plain(address: Any) -> Any:
             import ctypes
 
-            import numpy as np
-
             return np.uint64(int.from_bytes(ctypes.string_at(int(address), count), "little"))
 
         return peek_plain
@@ -167,7 +171,7 @@ def _peek(width: int) -> Callable[..., Any]:
 
         return types.uint64(types.uint64), codegen
 
-    return peek  # type: ignore[no-any-return]
+    return peek
 
 
 def _poke(width: int) -> Callable[..., Any]:
@@ -194,7 +198,7 @@ def _poke(width: int) -> Callable[..., Any]:
 
         return types.void(types.uint64, types.uint64), codegen
 
-    return poke  # type: ignore[no-any-return]
+    return poke
 
 
 peek8, peek16, peek32, peek64 = _peek(8), _peek(16), _peek(32), _peek(64)

@@ -13,7 +13,7 @@ from pktbpf.abi.context import COLUMN
 from pktbpf.engine.arith import M32, U0
 from pktbpf.engine.base import Env, Fault
 from pktbpf.engine.dissect import payload_offset
-from pktbpf.hot import hot
+from pktbpf.hot import Bytes, Ints, Scalar, Words, hot
 from pktbpf.program import INTERNAL_HELPERS
 
 PRANDOM, PROCESSOR = 7, 8
@@ -37,7 +37,7 @@ def initial_state(env: Env) -> NDArray[np.uint64]:
 
 
 @hot
-def random_u32(state):  # type: ignore[no-untyped-def]
+def random_u32(state: Words) -> Scalar:
     """32 bits of xorshift64* (Vigna 2016), reproducible by the seed."""
     value = state[0]
     value ^= value >> S12
@@ -48,7 +48,7 @@ def random_u32(state):  # type: ignore[no-untyped-def]
 
 
 @hot
-def find_attribute(data, base, begin, end, wanted):  # type: ignore[no-untyped-def]
+def find_attribute(data: Bytes, base: Scalar, begin: Scalar, end: Scalar, wanted: Scalar) -> Scalar:
     """Offset of the first netlink attribute of type `wanted` (14 bits) between two offsets, 0 for none (nla_find)."""
     at = begin
     while end - at >= NLA_HEADER:
@@ -63,7 +63,7 @@ def find_attribute(data, base, begin, end, wanted):  # type: ignore[no-untyped-d
 
 
 @hot
-def nlattr(data, base, length, captured, a, x, nested):  # type: ignore[no-untyped-def]
+def nlattr(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, a: Scalar, x: Scalar, nested: Scalar) -> Scalar:
     """(offset, 0) as the kernel finds it; (0, INDETERMINATE) when the capture was cut short of the packet."""
     if length < NLA_HEADER or a > length - NLA_HEADER:
         return U0, 0
@@ -79,7 +79,17 @@ def nlattr(data, base, length, captured, a, x, nested):  # type: ignore[no-untyp
 
 
 @hot
-def call_basic(number, regs, row, data, base, length, captured, network, state):  # type: ignore[no-untyped-def]
+def call_basic(
+    number: Scalar,
+    regs: Words,
+    row: Ints,
+    data: Bytes,
+    base: Scalar,
+    length: Scalar,
+    captured: Scalar,
+    network: Scalar,
+    state: Words,
+) -> Scalar:
     """(r0, 0), or (0, fault). row: the packet's metadata columns."""
     if number == PRANDOM:
         return random_u32(state), 0

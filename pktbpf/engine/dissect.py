@@ -7,13 +7,15 @@ but outside the captured bytes makes the answer unknown.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pktbpf.abi.context import COLUMN, UNSET
 from pktbpf.engine.arith import U0
 from pktbpf.engine.base import Fault
 from pktbpf.engine.link import be16, be32
-from pktbpf.hot import hot
+from pktbpf.hot import Bytes, Ints, Scalar, hot
 
 GOOD, BAD, AGAIN, TRANSPORT, IP_AGAIN, UNKNOWN = range(6)
 PROTO, OFFSET, IP_PROTO, FRAGMENT, VLANS = range(5)
@@ -30,7 +32,7 @@ for _protocol, _size in ((17, 8), (136, 8), (1, 8), (58, 8), (2, 8), (33, 12), (
 
 
 @hot
-def missing(at, size, length, captured):  # type: ignore[no-untyped-def]
+def missing(at: Scalar, size: Scalar, length: Scalar, captured: Scalar) -> Scalar:
     """0 when `size` bytes at offset `at` are there, else BAD (past the packet) or UNKNOWN (past the capture)."""
     if at + size > length:
         return BAD
@@ -38,7 +40,7 @@ def missing(at, size, length, captured):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _ipv4(data, base, length, captured, state):  # type: ignore[no-untyped-def]
+def _ipv4(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints) -> Scalar:
     at = state[OFFSET]
     lack = missing(at, 20, length, captured)
     if lack:
@@ -56,7 +58,7 @@ def _ipv4(data, base, length, captured, state):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _ipv6(data, base, length, captured, state):  # type: ignore[no-untyped-def]
+def _ipv6(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints) -> Scalar:
     at = state[OFFSET]
     lack = missing(at, 40, length, captured)
     if lack:
@@ -67,7 +69,7 @@ def _ipv6(data, base, length, captured, state):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _vlan(data, base, length, captured, state, row):  # type: ignore[no-untyped-def]
+def _vlan(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints, row: Ints) -> Scalar:
     first = state[VLANS] == 0
     state[VLANS] += 1
     if first and row[VLAN_PRESENT]:
@@ -82,7 +84,7 @@ def _vlan(data, base, length, captured, state, row):  # type: ignore[no-untyped-
 
 
 @hot
-def _pppoe(data, base, length, captured, state):  # type: ignore[no-untyped-def]
+def _pppoe(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints) -> Scalar:
     at = base + state[OFFSET]
     lack = missing(state[OFFSET], 8, length, captured)
     if lack:
@@ -101,7 +103,9 @@ def _pppoe(data, base, length, captured, state):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _skip(data, base, length, captured, state, size, verdict):  # type: ignore[no-untyped-def]
+def _skip(
+    data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints, size: Scalar, verdict: Any
+) -> Scalar:
     """Protocols whose header is only stepped over."""
     lack = missing(state[OFFSET], size, length, captured)
     if lack:
@@ -111,7 +115,9 @@ def _skip(data, base, length, captured, state, size, verdict):  # type: ignore[n
 
 
 @hot
-def _inner_ethernet(data, base, length, captured, state, size, proto_at):  # type: ignore[no-untyped-def]
+def _inner_ethernet(
+    data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints, size: Scalar, proto_at: Scalar
+) -> Scalar:
     """HSR, PRP and batman-adv: a header that names the protocol inside."""
     at = base + state[OFFSET]
     lack = missing(state[OFFSET], size, length, captured)
@@ -125,7 +131,7 @@ def _inner_ethernet(data, base, length, captured, state, size, proto_at):  # typ
 
 
 @hot
-def _network(data, base, length, captured, state, row):  # type: ignore[no-untyped-def]
+def _network(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints, row: Ints) -> Scalar:
     proto = state[PROTO]
     if proto == 0x0800:
         return _ipv4(data, base, length, captured, state)
@@ -155,7 +161,7 @@ def _network(data, base, length, captured, state, row):  # type: ignore[no-untyp
 
 
 @hot
-def _gre(data, base, length, captured, state):  # type: ignore[no-untyped-def]
+def _gre(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints) -> Scalar:
     at = state[OFFSET]
     lack = missing(at, 4, length, captured)
     if lack:
@@ -178,7 +184,9 @@ def _gre(data, base, length, captured, state):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _gre_inside(data, base, length, captured, state, at, version, flags):  # type: ignore[no-untyped-def]
+def _gre_inside(
+    data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints, at: Scalar, version: Scalar, flags: Scalar
+) -> Scalar:
     if version == 0:
         if state[PROTO] == 0x6558:  # transparent Ethernet bridging
             lack = missing(at, 14, length, captured)
@@ -201,7 +209,7 @@ def _gre_inside(data, base, length, captured, state, at, version, flags):  # typ
 
 
 @hot
-def _ipv6_extension(data, base, length, captured, state):  # type: ignore[no-untyped-def]
+def _ipv6_extension(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints) -> Scalar:
     at = state[OFFSET]
     if state[IP_PROTO] == 44:
         lack = missing(at, 8, length, captured)
@@ -220,7 +228,7 @@ def _ipv6_extension(data, base, length, captured, state):  # type: ignore[no-unt
 
 
 @hot
-def _transport(data, base, length, captured, state):  # type: ignore[no-untyped-def]
+def _transport(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints) -> Scalar:
     protocol = state[IP_PROTO]
     if protocol == 47:
         return _gre(data, base, length, captured, state)
@@ -233,7 +241,7 @@ def _transport(data, base, length, captured, state):  # type: ignore[no-untyped-
 
 
 @hot
-def _walk(data, base, length, captured, state, row):  # type: ignore[no-untyped-def]
+def _walk(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, state: Ints, row: Ints) -> Scalar:
     """Header after header until the dissector stops: GOOD, BAD or UNKNOWN."""
     headers, step = 0, AGAIN
     while True:
@@ -250,7 +258,7 @@ def _walk(data, base, length, captured, state, row):  # type: ignore[no-untyped-
 
 
 @hot
-def payload_offset(data, base, length, captured, network, row):  # type: ignore[no-untyped-def]
+def payload_offset(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, network: Scalar, row: Ints) -> Scalar:
     """(offset, 0) of the payload from byte 0; (0, 0) when the dissector gives up; (0, INDETERMINATE) when cut short."""
     state = np.zeros(5, dtype=np.int64)
     state[PROTO] = row[VLAN_PROTO] if row[VLAN_PRESENT] else row[PROTOCOL]

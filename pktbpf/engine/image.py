@@ -28,7 +28,8 @@ _JUMP = ("JEQ", "JGT", "JGE", "JSET", "JNE", "JSGT", "JSGE", "JLT", "JLE", "JSLT
 
 # Every operation of the loop; its number is its place here and must stay below 128.
 OPERATIONS: tuple[str, ...] = (
-    "FAULT_OPCODE", "FAULT_JUMP", "RETURN_ZERO", "EXIT", "CALL_HELPER", "CALL_LOCAL", "JA", "JA32", "MAY_GOTO", "LD_IMM64",
+    "FAULT_OPCODE", "FAULT_JUMP", "RETURN_ZERO", "EXIT", "CALL_HELPER", "CALL_LOCAL", "JA", "JA32", "MAY_GOTO",
+    "LD_IMM64",
     *(f"{name}64" for name in _ALU), *(f"{name}32" for name in _ALU[:-1]),
     *(f"{name}64" for name in _JUMP), *(f"{name}32" for name in _JUMP),
     "MASK", "SWAP16", "SWAP32", "SWAP64", "LDX", "LDSX", "ST", "STX", "ATOMIC",

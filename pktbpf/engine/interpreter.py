@@ -8,6 +8,7 @@ budget; so no program, checked or not, can leave its own memory or run for ever.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,22 @@ from pktbpf.engine.base import Env, Fault, Outcome, Skbs
 from pktbpf.engine.basic_helpers import call_basic
 from pktbpf.engine.image import OP, Image, build
 from pktbpf.engine.memory import (
-    CB_BEGIN, CB_END, CONTEXT_BASE, CONTEXT_REGION, READ, STACK_BASE, STACK_REGION, WRITE, context_load, load, resolve,
+    CB_BEGIN,
+    CB_END,
+    CONTEXT_BASE,
+    CONTEXT_REGION,
+    READ,
+    STACK_BASE,
+    STACK_REGION,
+    WRITE,
+    context_load,
+    load,
+    resolve,
     store,
 )  # fmt: skip
 from pktbpf.engine.packet import LOADED, UNKNOWN, slow_load
 from pktbpf.errors import ProgramRefused
-from pktbpf.hot import hot, load_be16, load_be32, load_u8
+from pktbpf.hot import Bytes, Ints, Scalar, Words, hot, load_be16, load_be32, load_u8
 from pktbpf.program import Verified
 
 # Operations of the loop as numbers; the lint test compares these lists with the table.
@@ -72,14 +83,24 @@ FRAME = 6  # words saved per call: r6-r9, the frame pointer, the return address
 
 
 @hot
-def fetch(data, base, length, captured, head, mac, network, offset, size):  # type: ignore[no-untyped-def]
+def fetch(
+    data: Bytes,
+    base: Scalar,
+    length: Scalar,
+    captured: Scalar,
+    head: Scalar,
+    mac: Scalar,
+    network: Scalar,
+    offset: Scalar,
+    size: Scalar,
+) -> Scalar:
     """slow_load for a 32-bit offset that the fast path did not take."""
     return slow_load(data, base, length, captured, head, mac, network, np.int64(np.int32(offset)), size)
 
 
 @hot
-def atomic(regs, word, place, size):  # type: ignore[no-untyped-def]
-    """One atomic operation on 4 or 8 bytes; nothing else runs meanwhile, so plain loads and stores do (RFC 9669 5.3)."""
+def atomic(regs: Words, word: Scalar, place: Scalar, size: Scalar) -> None:
+    """One atomic operation on 4 or 8 bytes; nothing else runs meanwhile, so plain loads and stores do."""
     operation = (word >> U32) & np.uint64(0xFFFF)
     source, target = (word >> np.uint64(12)) & U15, (word >> U8) & U15
     if operation == np.uint64(0x100):  # load-acquire
@@ -112,10 +133,30 @@ def atomic(regs, word, place, size):  # type: ignore[no-untyped-def]
 
 
 @hot
-def run_batch(  # type: ignore[no-untyped-def]  # noqa: C901
-    words, entry, zero_memory, data, base, length, captured, head, meta, mac_default, network_default, delivered,
-    regions, stack, context, frames, regs, state, budget, counts, verdict, fault,
-):  # fmt: skip
+def run_batch(
+    words: Words,
+    entry: Scalar,
+    zero_memory: Scalar,
+    data: Bytes,
+    base: Ints,
+    length: Ints,
+    captured: Ints,
+    head: Ints,
+    meta: Ints,
+    mac_default: Scalar,
+    network_default: Scalar,
+    delivered: Any,
+    regions: Words,
+    stack: Bytes,
+    context: Bytes,
+    frames: Words,
+    regs: Words,
+    state: Words | None,
+    budget: Scalar,
+    counts: Words | None,
+    verdict: Any,
+    fault: Any,
+) -> None:
     """Run the image over every packet. counts: None, or uint64[slots, 2] of executions and taken branches. state: None,
     or the helpers' state: what is None is compiled out, and most filters call nothing."""
     no_meta = meta.shape[0] == 0
@@ -248,7 +289,9 @@ def run_batch(  # type: ignore[no-untyped-def]  # noqa: C901
                     pc += np.int64(np.int16(word >> U16))
             elif op == JA:
                 pc += np.int64(np.int16(word >> U16))
-            elif op == LD_ABS_B or op == LD_ABS_H or op == LD_ABS_W or op == LD_IND_B or op == LD_IND_H or op == LD_IND_W:
+            elif (
+                op == LD_ABS_B or op == LD_ABS_H or op == LD_ABS_W or op == LD_IND_B or op == LD_IND_H or op == LD_IND_W
+            ):
                 if op == LD_ABS_B or op == LD_ABS_H or op == LD_ABS_W:
                     where = imm & M32
                 else:
@@ -431,14 +474,13 @@ def run_batch(  # type: ignore[no-untyped-def]  # noqa: C901
                 if state is None:
                     failure = F_CALL
                     break
-                else:
-                    value, ok = call_basic(
-                        np.int64(imm), regs, row, data, base[number], size, captured[number], network, state
-                    )
-                    if ok != 0:
-                        failure = ok
-                        break
-                    regs[U0] = value
+                value, ok = call_basic(
+                    np.int64(imm), regs, row, data, base[number], size, captured[number], network, state
+                )
+                if ok != 0:
+                    failure = ok
+                    break
+                regs[U0] = value
             elif op == MAY_GOTO:
                 may_goto += 1
                 if may_goto > 0x7FFFFF:
@@ -454,7 +496,7 @@ def run_batch(  # type: ignore[no-untyped-def]  # noqa: C901
                 failure = F_OPCODE
                 break
             else:
-                taken = False
+                taken: Any = False
                 if op == JSGT64:
                     taken = np.int64(a) > np.int64(b)
                 elif op == JSGE64:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pktbpf.abi.context import UNSET
-from pktbpf.hot import hot
+from pktbpf.hot import Bytes, Ints, Scalar, hot
 
 # DLT values with a link header of their own; everything else counts as bytes without one.
 EN10MB, NULL, LOOP, RAW, PPP, PPP_SERIAL = 1, 0, 108, 12, 9, 50
@@ -30,19 +30,19 @@ HEADER, PROTOCOL, PKT_TYPE, HATYPE, IFINDEX = range(5)
 
 
 @hot
-def be16(data, at):  # type: ignore[no-untyped-def]
+def be16(data: Bytes, at: Scalar) -> Scalar:
     """Two bytes of data at index `at`, network order, as int64; the caller checks bounds."""
     return np.int64(data[at]) << 8 | np.int64(data[at + 1])
 
 
 @hot
-def be32(data, at):  # type: ignore[no-untyped-def]
+def be32(data: Bytes, at: Scalar) -> Scalar:
     """Four bytes of data at index `at`, network order, as int64; the caller checks bounds."""
     return be16(data, at) << 16 | be16(data, at + 2)
 
 
 @hot
-def ether_protocol(data, at, end):  # type: ignore[no-untyped-def]
+def ether_protocol(data: Bytes, at: Scalar, end: Scalar) -> Scalar:
     """What eth_type_trans makes of the type/length field at `at`: an EtherType, or one of the 802.3 pseudo types."""
     value = be16(data, at)
     if value >= 0x600:
@@ -53,7 +53,7 @@ def ether_protocol(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @hot
-def ip_protocol(data, at, end):  # type: ignore[no-untyped-def]
+def ip_protocol(data: Bytes, at: Scalar, end: Scalar) -> Scalar:
     """EtherType by the version nibble at `at`, 0 for neither IPv4 nor IPv6."""
     if at >= end:
         return np.int64(0)
@@ -64,7 +64,7 @@ def ip_protocol(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _ethernet(data, at, end, mac, out):  # type: ignore[no-untyped-def]
+def _ethernet(data: Bytes, at: Scalar, end: Scalar, mac: Scalar, out: Ints) -> None:
     out[HATYPE] = ARPHRD_ETHER
     if end - at < 14:
         out[HEADER] = min(14, end - at)
@@ -81,7 +81,7 @@ def _ethernet(data, at, end, mac, out):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _cooked(data, at, end, linktype, out):  # type: ignore[no-untyped-def]
+def _cooked(data: Bytes, at: Scalar, end: Scalar, linktype: Scalar, out: Ints) -> None:
     """LINUX_SLL, LINUX_SLL2 and NETLINK headers carry the metadata of the live packet."""
     size = 20 if linktype == LINUX_SLL2 else 16
     out[HEADER] = min(size, end - at)
@@ -99,7 +99,7 @@ def _cooked(data, at, end, linktype, out):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _small(data, at, end, linktype, out):  # type: ignore[no-untyped-def]
+def _small(data: Bytes, at: Scalar, end: Scalar, linktype: Scalar, out: Ints) -> None:
     """Headers of 0 to 4 bytes: BSD loopback, PPP, raw IP, 802.11."""
     if linktype == NULL or linktype == LOOP:
         out[HATYPE] = ARPHRD_LOOPBACK
@@ -121,7 +121,7 @@ def _small(data, at, end, linktype, out):  # type: ignore[no-untyped-def]
 
 
 @hot
-def link_header(data, at, end, linktype, mac, out):  # type: ignore[no-untyped-def]
+def link_header(data: Bytes, at: Scalar, end: Scalar, linktype: Scalar, mac: Scalar, out: Ints) -> None:
     """Parse the link header at index `at`; captured bytes end at `end`. mac: own address as an integer, -1 for none.
 
     out: int64[5] for HEADER (length in bytes), PROTOCOL, PKT_TYPE, HATYPE, IFINDEX (-1: the file does not say).
@@ -137,8 +137,8 @@ def link_header(data, at, end, linktype, mac, out):  # type: ignore[no-untyped-d
 
 
 @hot
-def ip_total_length(data, at, end):  # type: ignore[no-untyped-def]
-    """Length in bytes that an IPv4 or IPv6 header at `at` states, UNSET for none; the stack trims link padding to it."""
+def ip_total_length(data: Bytes, at: Scalar, end: Scalar) -> Scalar:
+    """Length in bytes that an IPv4 or IPv6 header at `at` states, UNSET for none. The stack trims padding to it."""
     if end - at >= 20 and data[at] >> 4 == 4:
         return be16(data, at + 2)
     if end - at >= 40 and data[at] >> 4 == 6:
@@ -147,7 +147,7 @@ def ip_total_length(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @hot
-def udp_offset(data, at, end):  # type: ignore[no-untyped-def]
+def udp_offset(data: Bytes, at: Scalar, end: Scalar) -> Scalar:
     """Bytes from the IP header at `at` to the UDP header, UNSET when a UDP socket would not get the packet.
 
     Fragments count as not delivered: a socket sees the reassembled datagram only.

@@ -10,7 +10,7 @@ import numpy as np
 
 from pktbpf.abi.context import BY_NAME, COLUMN
 from pktbpf.engine.arith import M8, M16, M32, U0, U32, swap16
-from pktbpf.hot import hot, peek8, peek16, peek32, peek64, poke8, poke16, poke32, poke64
+from pktbpf.hot import Ints, Scalar, Words, hot, peek8, peek16, peek32, peek64, poke8, poke16, poke32, poke64
 
 STACK_REGION, CONTEXT_REGION, FIRST_MAP_REGION = 1, 2, 4
 READ, WRITE = 1, 2
@@ -38,7 +38,7 @@ MIN_NAPI_ID = np.uint64(257)  # below it the kernel reports 0; one more than the
 
 
 @hot
-def resolve(address, size, need, regions):  # type: ignore[no-untyped-def]
+def resolve(address: Scalar, size: Scalar, need: Scalar, regions: Words) -> Scalar:
     """Machine address of `size` bytes at `address`, 0 when they may not be touched. regions: uint64[n, 3] of base,
     length and rights by region number."""
     region = address >> U32
@@ -51,7 +51,7 @@ def resolve(address, size, need, regions):  # type: ignore[no-untyped-def]
 
 
 @hot
-def load(place, size):  # type: ignore[no-untyped-def]
+def load(place: Scalar, size: Scalar) -> Scalar:
     """Little-endian value of 1, 2, 4 or 8 bytes at a machine address."""
     if size == S4:
         return peek32(place)
@@ -61,7 +61,7 @@ def load(place, size):  # type: ignore[no-untyped-def]
 
 
 @hot
-def store(place, size, value):  # type: ignore[no-untyped-def]
+def store(place: Scalar, size: Scalar, value: Scalar) -> None:
     """Store the low 1, 2, 4 or 8 bytes at a machine address."""
     if size == S4:
         poke32(place, value)
@@ -74,7 +74,7 @@ def store(place, size, value):  # type: ignore[no-untyped-def]
 
 
 @hot
-def context_load(offset, size, row, length, regions):  # type: ignore[no-untyped-def]
+def context_load(offset: Scalar, size: Scalar, row: Ints, length: Scalar, regions: Words) -> Scalar:
     """(value, 1) of a context read, (0, 0) where a socket filter may not read.
 
     A read narrower than the skb's own field is shifted to its bytes; one that is not gets the whole field at whatever

@@ -11,14 +11,24 @@ import numpy as np
 from pktbpf.abi.ancillary import SKF_LL_OFF, SKF_NET_OFF
 from pktbpf.abi.context import UNSET
 from pktbpf.engine.arith import U0, U8
-from pktbpf.hot import hot
+from pktbpf.hot import Bytes, Scalar, hot
 
 # What a load can come to.
 LOADED, FAILED, UNKNOWN = 0, 1, 2
 
 
 @hot
-def slow_load(data, base, length, captured, head, mac, network, offset, size):  # type: ignore[no-untyped-def]
+def slow_load(
+    data: Bytes,
+    base: Scalar,
+    length: Scalar,
+    captured: Scalar,
+    head: Scalar,
+    mac: Scalar,
+    network: Scalar,
+    offset: Scalar,
+    size: Scalar,
+) -> Scalar:
     """(value, LOADED), (0, FAILED) when the kernel fails the load, (0, UNKNOWN) when only the capture lacks the bytes.
 
     offset: int64, already truncated to 32 bits as the helper's argument is. mac, network: offsets, UNSET for none.

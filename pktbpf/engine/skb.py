@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from pktbpf.capture.batch import Batch
 from pktbpf.engine import link
 from pktbpf.engine.base import AttachProfile, Env, Layer, Skbs
 from pktbpf.errors import UsageError
-from pktbpf.hot import hot
+from pktbpf.hot import Bytes, Ints, Scalar, hot
 
 _LAYER = {Layer.LINK: 0, Layer.NETWORK: 1, Layer.UDP: 2, Layer.PAYLOAD: 3, Layer.IP: 4}
 _EMPTY = np.zeros((0, len(COLUMNS)), dtype=np.int64)
@@ -60,6 +61,58 @@ def _fixed_header(batch: Batch, profile: AttachProfile) -> tuple[int, int] | Non
     return (0, header) if profile.layer is Layer.LINK and header is not None else None
 
 
+def given(batch: Batch, profile: AttachProfile, env: Env, start: int) -> Skbs:
+    """Packets that begin `start` bytes into each packet of the batch, as the profile's program sees them.
+
+    Unlike view() nothing is searched for: the caller says where byte 0 is. Metadata defaults: for `packet` what the
+    link header at byte 0 says; for the IP profiles the version nibble; offsets where the headers in front of byte 0
+    are plain IPv4 or IPv6 and Ethernet, else unset.
+    """
+    count = len(batch)
+    meta = np.zeros((count, len(COLUMNS)), dtype=np.int64)
+    skbs = Skbs(
+        batch.data, batch.start + start, batch.wirelen - start, batch.caplen - start,
+        np.full(count, start, dtype=np.int64), meta, np.ones(count, dtype=np.bool_),
+    )  # fmt: skip
+    meta[:, TIMESTAMP] = batch.timestamp
+    meta[:, IFINDEX] = meta[:, INGRESS] = 1 if profile.device else 0
+    if profile.layer is Layer.PAYLOAD:
+        meta[:, MAC_OFFSET] = UNSET
+    else:
+        mac = int.from_bytes(env.mac, "big") if env.mac is not None else -1
+        _describe(skbs.data, skbs.base, skbs.captured, start, batch.linktype(0) if count else 1, mac,
+                  _LAYER[profile.layer], meta)  # fmt: skip
+    override(skbs, env)
+    return skbs
+
+
+@hot
+def _describe(
+    data: Bytes, base: Ints, captured: Ints, start: Scalar, linktype: Scalar, mac: Scalar, layer: Scalar, meta: Ints
+) -> None:
+    out = np.zeros(5, dtype=np.int64)
+    for number in range(len(base)):
+        row, at = meta[number], base[number]
+        end = at + captured[number]
+        if layer == 0:
+            link.link_header(data, at, end, linktype, mac, out)
+            row[PROTOCOL], row[PKT_TYPE], row[HATYPE] = out[link.PROTOCOL], out[link.PKT_TYPE], out[link.HATYPE]
+            row[NETWORK_OFFSET] = out[link.HEADER]
+            continue
+        network = np.int64(0)
+        if layer == 2:
+            network = np.int64(UNSET)
+            if start >= 40 and data[at - 40] >> 4 == 6:
+                network = np.int64(-40)
+            if start >= 20 and data[at - 20] == 0x45:
+                network = np.int64(-20)
+        row[NETWORK_OFFSET], row[MAC_OFFSET], row[HATYPE] = network, UNSET, link.ARPHRD_ETHER
+        if network != UNSET:
+            row[PROTOCOL] = link.ip_protocol(data, at + network, end)
+            if start + network >= 14:
+                row[MAC_OFFSET] = network - 14
+
+
 def override(skbs: Skbs, env: Env) -> None:
     """Put the values that env states in the place of derived ones. Raises UsageError for an unknown column."""
     skbs.meta[:, CPU] = env.cpu
@@ -71,11 +124,15 @@ def override(skbs: Skbs, env: Env) -> None:
             skbs.meta[:, INGRESS] = value
 
 
+def _column(count: int) -> NDArray[np.int64]:
+    return np.empty(count, dtype=np.int64)
+
+
 def _locate(batch: Batch, profile: AttachProfile, env: Env) -> tuple[Skbs, NDArray[np.int64]]:
     count = len(batch)
     skbs = Skbs(
-        batch.data, *(np.empty(count, dtype=np.int64) for _ in range(4)), np.empty((count, len(COLUMNS)), dtype=np.int64),
-        np.ones(count, dtype=np.bool_),
+        batch.data, _column(count), _column(count), _column(count), _column(count),
+        np.empty((count, len(COLUMNS)), dtype=np.int64), np.ones(count, dtype=np.bool_),
     )  # fmt: skip
     tags = np.full(count, -1, dtype=np.int64)
     kinds = np.array([i.linktype for i in batch.interfaces] or [1], dtype=np.int64)
@@ -88,7 +145,7 @@ def _locate(batch: Batch, profile: AttachProfile, env: Env) -> tuple[Skbs, NDArr
 
 
 @hot
-def _strip(data, at, end, out, row):  # type: ignore[no-untyped-def]
+def _strip(data: Bytes, at: Scalar, end: Scalar, out: Ints, row: Ints) -> Scalar:
     """Move one VLAN tag out of an Ethernet frame at `at`; returns the tag as 32 bits, -1 when there is none."""
     protocol = out[link.PROTOCOL]
     if (protocol != link.ETH_P_8021Q and protocol != link.ETH_P_8021AD) or end - at < 18:
@@ -102,7 +159,7 @@ def _strip(data, at, end, out, row):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _put_back(data, start, tags):  # type: ignore[no-untyped-def]
+def _put_back(data: Bytes, start: Ints, tags: Ints) -> None:
     for number in range(len(tags)):
         tag, at = tags[number], start[number]
         if tag >= 0:
@@ -113,7 +170,9 @@ def _put_back(data, start, tags):  # type: ignore[no-untyped-def]
 
 
 @hot
-def _shift(data, at, header, captured, length, layer, protocol):  # type: ignore[no-untyped-def]
+def _shift(
+    data: Bytes, at: Scalar, header: Scalar, captured: Scalar, length: Scalar, layer: Scalar, protocol: Scalar
+) -> Scalar:
     """(bytes from the link header to byte 0, skb->len) for a layer above the link; -1 when it is never delivered."""
     network, end = at + header, at + captured
     if layer == 1:
@@ -135,10 +194,25 @@ def _shift(data, at, header, captured, length, layer, protocol):  # type: ignore
 
 
 @hot
-def _fill(  # type: ignore[no-untyped-def]
-    data, start, caplen, wirelen, timestamp, linktype, mac, layer, device, strip, base, length, captured, head, meta,
-    delivered, tags,
-):  # fmt: skip
+def _fill(
+    data: Bytes,
+    start: Ints,
+    caplen: Ints,
+    wirelen: Ints,
+    timestamp: Ints,
+    linktype: Ints,
+    mac: Scalar,
+    layer: Scalar,
+    device: Scalar,
+    strip: Scalar,
+    base: Ints,
+    length: Ints,
+    captured: Ints,
+    head: Ints,
+    meta: Ints,
+    delivered: Any,
+    tags: Ints,
+) -> None:
     out = np.zeros(5, dtype=np.int64)
     for number in range(len(start)):
         row = meta[number]

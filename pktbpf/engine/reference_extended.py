@@ -1,0 +1,279 @@
+"""The extended machine in plain Python, one rule per kind of instruction (RFC 9669).
+
+Registers are Python ints modulo 2**64. Memory is named regions: a pointer is a region number in its upper half and an
+offset in its lower, so every access is checked by construction. The readable witness of the compiled loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from pktbpf.abi.limits import MAX_FRAMES, REG_FP, STACK_SIZE
+from pktbpf.engine.base import Fault
+from pktbpf.engine.reference_packet import Faulted, LoadFailed, Packet
+from pktbpf.isa.extended import Insn, Kind, Row
+from pktbpf.program import INTERNAL_NAMES
+
+U32, U64 = (1 << 32) - 1, (1 << 64) - 1
+STACK, CONTEXT = 1, 2
+_MAY_GOTO_LIMIT = 0x7FFFFF
+
+
+def signed(value: int, bits: int) -> int:
+    """The low `bits` of value as a signed number."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> bits - 1 else value
+
+
+def _sdiv(a: int, b: int) -> int:
+    quotient = abs(a) // abs(b)
+    return -quotient if (a < 0) != (b < 0) else quotient
+
+
+def _arithmetic(operation: str, a: int, b: int, bits: int) -> int:
+    """a operation b on unsigned numbers of `bits`; the caller masks the result."""
+    sa, sb = signed(a, bits), signed(b, bits)
+    shift = b & (bits - 1)
+    match operation:
+        case "ADD":
+            return a + b
+        case "SUB":
+            return a - b
+        case "MUL":
+            return a * b
+        case "DIV":
+            return a // b if b else 0
+        case "MOD":
+            return a % b if b else a
+        case "SDIV":
+            return _sdiv(sa, sb) if b else 0
+        case "SMOD":
+            return sa - sb * _sdiv(sa, sb) if b else a
+        case "OR":
+            return a | b
+        case "AND":
+            return a & b
+        case "XOR":
+            return a ^ b
+        case "LSH":
+            return a << shift
+        case "RSH":
+            return a >> shift
+        case "ARSH":
+            return sa >> shift
+        case "NEG":
+            return -a
+        case "MOV":
+            return b
+        case "MOVSX8" | "MOVSX16" | "MOVSX32":
+            return signed(b, int(operation[5:]))
+    raise AssertionError(f"no rule for {operation}")
+
+
+def compare(operation: str, a: int, b: int, bits: int) -> bool:
+    """Whether a branch on unsigned a, b of `bits` is taken."""
+    sa, sb = signed(a, bits), signed(b, bits)
+    tests = {
+        "JEQ": a == b, "JNE": a != b, "JSET": bool(a & b), "JGT": a > b, "JGE": a >= b, "JLT": a < b, "JLE": a <= b,
+        "JSGT": sa > sb, "JSGE": sa >= sb, "JSLT": sa < sb, "JSLE": sa <= sb,
+    }  # fmt: skip
+    return tests[operation]
+
+
+class Exited(Exception):
+    """The program's end, with r0."""
+
+    def __init__(self, value: int):
+        self.value = value & U32
+        super().__init__(str(value))
+
+
+@dataclass(slots=True)
+class Machine:
+    """State while one packet runs. helper: (number, registers 1-5) -> r0, raising Faulted for an unknown number."""
+
+    packet: Packet
+    helper: Callable[[int, list[int]], int]
+    budget: int
+    regs: list[int] = field(default_factory=lambda: [0] * 16)
+    stack: bytearray = field(default_factory=lambda: bytearray(STACK_SIZE * MAX_FRAMES))
+    cb: bytearray = field(default_factory=lambda: bytearray(20))
+    frames: list[tuple[list[int], int]] = field(default_factory=list)
+    pc: int = 0
+    may_goto: int = 0
+
+    def run(self, insns: tuple[Insn, ...]) -> int:
+        """The verdict, u32. Raises Faulted."""
+        try:
+            for _ in self.steps(insns):
+                pass
+        except Exited as done:
+            return done.value
+        raise AssertionError("steps() ends by raising")
+
+    def steps(self, insns: tuple[Insn, ...]) -> Iterator[int]:
+        """Execute one instruction per step and yield its slot; ends by Exited or Faulted."""
+        self.regs[1], self.regs[REG_FP] = CONTEXT << 32, (STACK << 32) + STACK_SIZE
+        second = _second_slots(insns)
+        while True:
+            if not 0 <= self.pc < len(insns) or self.pc in second:
+                raise Faulted(Fault.JUMP)
+            self.budget -= 1
+            if self.budget < 0:
+                raise Faulted(Fault.BUDGET)
+            number, insn = self.pc, insns[self.pc]
+            row = insn.row
+            self.pc += 1
+            if row is None or insn.dst > REG_FP or insn.src > REG_FP:
+                raise Faulted(Fault.OPCODE)
+            try:
+                self._step(insns, insn, row)
+            except LoadFailed:
+                self._leave(0)
+            yield number
+
+    def _step(self, insns: tuple[Insn, ...], insn: Insn, row: Row) -> None:
+        match row.kind:
+            case Kind.ALU:
+                self._alu(insn, row)
+            case Kind.SWAP:
+                self._swap(insn, row)
+            case Kind.LOAD_IMM64:
+                if self.pc >= len(insns):
+                    raise Faulted(Fault.OPCODE)
+                self.regs[insn.dst] = insn.imm & U32 | (insns[self.pc].imm & U32) << 32
+                self.pc += 1
+            case Kind.PACKET:
+                where = insn.imm + (self.regs[insn.src] if row.operation == "IND" else 0)
+                self.regs[0] = self.packet.load(where, row.size)
+            case Kind.LOAD | Kind.STORE:
+                self._memory(insn, row)
+            case Kind.ATOMIC:
+                self._atomic(insn, row)
+            case Kind.JUMP:
+                self._jump(insns, insn.imm if row.bits == 32 else insn.off)
+            case Kind.BRANCH:
+                self._branch(insns, insn, row)
+            case Kind.MAY_GOTO:
+                self.may_goto += 1
+                if self.may_goto > _MAY_GOTO_LIMIT:
+                    self._jump(insns, insn.off)
+            case Kind.CALL:
+                self._call(insns, insn, row)
+            case Kind.EXIT:
+                self._leave(self.regs[0])
+            case _:
+                assert_never(row.kind)
+
+    def _operand(self, insn: Insn, row: Row) -> int:
+        return self.regs[insn.src] if row.reg else insn.imm & U64
+
+    def _alu(self, insn: Insn, row: Row) -> None:
+        mask = (1 << row.bits) - 1
+        a, b = self.regs[insn.dst] & mask, self._operand(insn, row) & mask
+        self.regs[insn.dst] = _arithmetic(row.operation, a, b, row.bits) & mask
+
+    def _swap(self, insn: Insn, row: Row) -> None:
+        value = self.regs[insn.dst] & (1 << row.bits) - 1
+        if row.operation != "LE":
+            value = int.from_bytes(value.to_bytes(row.size, "little"), "big")
+        self.regs[insn.dst] = value
+
+    def _branch(self, insns: tuple[Insn, ...], insn: Insn, row: Row) -> None:
+        mask = (1 << row.bits) - 1
+        target = self.pc + insn.off
+        if not 0 <= target < len(insns):
+            raise Faulted(Fault.JUMP)
+        if compare(row.operation, self.regs[insn.dst] & mask, self._operand(insn, row) & mask, row.bits):
+            self._jump(insns, insn.off)
+
+    def _jump(self, insns: tuple[Insn, ...], distance: int) -> None:
+        self.pc += distance
+        if not 0 <= self.pc < len(insns):
+            raise Faulted(Fault.JUMP)
+
+    def _place(self, address: int, size: int) -> tuple[bytearray, int]:
+        """Memory behind a pointer; the context only where its bytes are plain memory (cb)."""
+        region, offset = address >> 32, address & U32
+        if region == STACK and offset + size <= len(self.stack):
+            return self.stack, offset
+        if region == CONTEXT:
+            if offset >= 48 and offset + size <= 68:
+                return self.cb, offset - 48
+            raise Faulted(Fault.CONTEXT)
+        raise Faulted(Fault.MEMORY)
+
+    def _memory(self, insn: Insn, row: Row) -> None:
+        if row.operation in ("LDX", "LDSX"):
+            address = self.regs[insn.src] + insn.off & U64
+            if address >> 32 == CONTEXT:
+                value = self.packet.context_load(address & U32, row.size, self.cb)
+            else:
+                memory, at = self._place(address, row.size)
+                value = int.from_bytes(memory[at : at + row.size], "little")
+            self.regs[insn.dst] = signed(value, row.bits) & U64 if row.operation == "LDSX" else value
+            return
+        memory, at = self._place(self.regs[insn.dst] + insn.off & U64, row.size)
+        memory[at : at + row.size] = (self._operand(insn, row) & (1 << row.bits) - 1).to_bytes(row.size, "little")
+
+    def _atomic(self, insn: Insn, row: Row) -> None:
+        pointer = self.regs[insn.src if row.operation == "LOAD_ACQ" else insn.dst]
+        address = pointer + insn.off & U64
+        if address >> 32 == CONTEXT:
+            raise Faulted(Fault.CONTEXT)
+        memory, at = self._place(address, row.size)
+        old = int.from_bytes(memory[at : at + row.size], "little")
+        mask = (1 << row.bits) - 1
+        value = self.regs[insn.src] & mask
+        match row.operation.removeprefix("FETCH_"):
+            case "LOAD_ACQ":
+                self.regs[insn.dst] = old
+                return
+            case "CMPXCHG":
+                new = value if old == self.regs[0] & mask else old
+                self.regs[0] = old
+            case "XCHG" | "STORE_REL":
+                new = value
+            case operation:
+                new = _arithmetic(operation, old, value, row.bits) & mask
+        memory[at : at + row.size] = new.to_bytes(row.size, "little")
+        if row.operation.startswith("FETCH_") or row.operation == "XCHG":
+            self.regs[insn.src] = old
+
+    def _call(self, insns: tuple[Insn, ...], insn: Insn, row: Row) -> None:
+        if row.operation == "LOCAL":
+            if len(self.frames) >= MAX_FRAMES - 1:
+                raise Faulted(Fault.DEPTH)
+            self.frames.append((self.regs[6:11], self.pc))
+            self.regs[REG_FP] += STACK_SIZE
+            self._jump(insns, insn.imm)
+        elif row.operation == "HELPER":
+            self.regs[0] = self.helper(insn.imm, self.regs[1:6]) & U64
+        else:
+            raise Faulted(Fault.OPCODE)
+
+    def internal(self, number: int, args: list[int]) -> int:
+        """The internal helpers of translated classic programs."""
+        name = INTERNAL_NAMES[number]
+        if name == "dev_type":
+            return self.packet.column("hatype") if self.packet.column("ifindex") > 0 else U64
+        return self.packet.internal(name, args[1] & U32, args[2] & U32)
+
+    def _leave(self, value: int) -> None:
+        self.regs[0] = value
+        if not self.frames:
+            raise Exited(value)
+        saved, self.pc = self.frames.pop()
+        self.regs[6:11] = saved
+
+
+def _second_slots(insns: tuple[Insn, ...]) -> frozenset[int]:
+    found, index = set(), 0
+    while index < len(insns):
+        if insns[index].code == 0x18:
+            index += 1
+            found.add(index)
+        index += 1
+    return frozenset(found)
