@@ -24,6 +24,7 @@ def _libpcap() -> str:
     from pktbpf.errors import PktbpfError
 
     try:
-        return expression.libpcap_version()
+        version, origin = expression.backend()
+        return f"{version.removeprefix('libpcap version ')}, {origin}"
     except PktbpfError as error:
         return f"none ({error})"

@@ -8,6 +8,7 @@ before it counts, the error stands in its CaptureResult, and the next capture go
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 from pktbpf.capture import linktypes
 from pktbpf.capture.batch import Batch
 from pktbpf.capture.open import Capture, open_capture
-from pktbpf.engine.base import AttachProfile, Env, Fault, Layer, Skbs
+from pktbpf.engine.base import AttachProfile, Env, Fault, Skbs
 from pktbpf.engine.skb import view
 from pktbpf.errors import CaptureError, UsageError
+from pktbpf.replayer import tally
 from pktbpf.replayer.results import CaptureResult, FilterResult, Results
 from pktbpf.replayer.selection import Selection
 
@@ -30,25 +32,31 @@ Policy: TypeAlias = Literal["drop", "accept", "error"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
 
+# A capture of one empty packet in each format.
+_SMALLEST = {
+    "pcap": struct.pack("<IHHiIII4I", 0xA1B2C3D4, 2, 4, 0, 0, 0, 1, 0, 0, 0, 0),
+    "pcapng": struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
+    + struct.pack("<IIHHII", 1, 20, 1, 0, 0, 20)
+    + struct.pack("<8I", 6, 32, 0, 0, 0, 0, 0, 32),
+}
+
+
 @dataclass(slots=True)
 class Judged:
     """What one filter says about the n packets of a batch.
 
-    verdict: uint32[n]. fault: uint8[n]. accepted: bool[n], the policy for indeterminate packets applied. length:
-    int64[n], skb->len. kept: int64[n], bytes from the program's byte 0 that the socket gets. saved: int64[n], captured
-    bytes that remain when the packet is written, counted from its first captured byte; 0 for dropped packets.
+    verdict: uint32[n]. fault: uint8[n]. length: int64[n], skb->len. accepted: bool[n], the policy for indeterminate
+    packets applied. kept: int64[n], bytes from the program's byte 0 that the socket gets. saved: int64[n], captured
+    bytes that remain when the packet is written, from its first one; both 0 for dropped packets. counters: `tally`'s.
     """
 
     verdict: NDArray[np.uint32]
     fault: NDArray[np.uint8]
-    accepted: NDArray[np.bool_]
     length: NDArray[np.int64]
+    accepted: NDArray[np.bool_]
     kept: NDArray[np.int64]
     saved: NDArray[np.int64]
-
-    def head(self, count: int) -> Judged:
-        """The first `count` packets."""
-        return Judged(*(getattr(self, name)[:count] for name in self.__slots__))
+    counters: NDArray[np.int64]
 
 
 class Sink(Protocol):
@@ -88,9 +96,8 @@ class Session:
         self.results = Results(filters=[FilterResult(selection.name) for selection in selections])
         self.capture: Capture | None = None  # the one being read, for progress
         self._stateful = any(selection.stateful for selection in selections)
-        self._plain = profile.layer is Layer.LINK and not env.strip_vlan
         self._idle = 0.0  # seconds of preparation inside the pass
-        self._ready: set[int] = set()
+        self._warmed: set[str] = set()
 
     def run(self, captures: Iterable[Any]) -> Results:
         """Replay all captures. Sinks are closed whatever happens; on an interrupt `results` has what was done."""
@@ -128,6 +135,7 @@ class Session:
                 self.capture = capture
                 for sink in self.sinks:
                     sink.begin(len(self.results.captures) - 1, capture)
+                self._warm(capture.format)
                 yield from capture
                 if not entry.packets and capture.interfaces:
                     self._meet(entry, capture.linktype)  # what cannot be compiled is an error without packets too
@@ -151,20 +159,15 @@ class Session:
 
     def _part(self, entry: CaptureResult, batch: Batch) -> CaptureError | None:
         judged = self._judge(entry, batch)
-        accepted = judged[0].accepted
-        for other in judged[1:]:
-            accepted = accepted | other.accepted
         stop, error = self._stop(entry, batch, judged)
-        total = int(np.count_nonzero(accepted[:stop]))
-        if self.wanted is not None and self.results.accepted + total > self.wanted:
-            stop = int(np.flatnonzero(accepted)[self.wanted - self.results.accepted - 1]) + 1
-            total, error = self.wanted - self.results.accepted, None
         if stop < len(batch):
-            batch, judged = _rows(batch, 0, stop), [one.head(stop) for one in judged]
-        entry.packets += len(batch)
-        entry.bytes += int(batch.caplen.sum())
-        entry.wire_bytes += int(batch.wirelen.sum())
-        entry.accepted += total
+            # Judging is cheap and a filter's verdicts so far stand: count again without the packets behind the stop.
+            batch = _rows(batch, 0, stop)
+            judged = [_head(one, stop) for one in judged]
+        entry.packets += stop
+        entry.bytes += int(tally.total(batch.caplen))
+        entry.wire_bytes += int(tally.total(batch.wirelen))
+        entry.accepted += int(np.count_nonzero(_any(judged)))
         for result, one in zip(self.results.filters, judged, strict=True):
             _tally(result, one)
         for sink in self.sinks:
@@ -172,18 +175,19 @@ class Session:
         return error
 
     def _stop(self, entry: CaptureResult, batch: Batch, judged: list[Judged]) -> tuple[int, CaptureError | None]:
-        """How many packets go on; under the policy `error` those before the first indeterminate one."""
+        """How many packets count: those before the first unwanted indeterminate one, and up to the last wanted one."""
         stop, error = len(batch), None
         if self.policy == "error":
             for selection, one in zip(self.selections, judged, strict=True):
                 rows = np.flatnonzero(one.fault[:stop] == Fault.INDETERMINATE)
                 if len(rows):
                     stop = int(rows[0])
-                    error = CaptureError(
-                        f"packet {batch.first + stop}: {selection.name} reads past the {int(batch.caplen[stop])}"
-                        f" captured of {int(batch.wirelen[stop])} bytes, where the kernel would have seen more",
-                        path=entry.name,
-                    )  # fmt: skip
+                    error = _needs_more(entry, batch, stop, selection.name)
+        if self.wanted is not None:
+            rows = np.flatnonzero(_any(judged)[:stop])
+            open_places = self.wanted - self.results.accepted
+            if len(rows) >= open_places:
+                stop, error = int(rows[open_places - 1]) + 1, None
         return stop, error
 
     def _judge(self, entry: CaptureResult, batch: Batch) -> list[Judged]:
@@ -207,6 +211,19 @@ class Session:
             outcomes = [runner.run(skbs) for runner in runners]
             return [self._apply(batch, skbs, outcome.verdict, outcome.fault) for outcome in outcomes]
 
+    def _warm(self, format: str) -> None:
+        """Compile or load the reader of a format and the tally before the first packets count against the clock."""
+        if format not in self._warmed:
+            begun = time.perf_counter()
+            self._warmed.add(format)
+            with open_capture(_SMALLEST[format]) as capture:
+                for batch in capture:
+                    none = _rows(batch, 0, 0)
+                    tally.total(none.caplen)
+                    with view(none, self.profile, self.env, meta=False) as skbs:
+                        self._apply(none, skbs, np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint8))
+            self._idle += time.perf_counter() - begun
+
     def _meet(self, entry: CaptureResult, linktype: int) -> None:
         """A link type that this capture had not shown yet: check it and prepare every filter for it."""
         if self.linktype is not None and linktype != self.linktype:
@@ -221,17 +238,16 @@ class Session:
 
     def _apply(self, batch: Batch, skbs: Skbs, verdict: NDArray[np.uint32], fault: NDArray[np.uint8]) -> Judged:
         """Acceptance, kernel trimming and the captured bytes that remain."""
-        accepted = verdict != 0
-        kept = self.profile.kept(verdict, skbs.length)
-        if self.policy == "accept" and fault.any():
-            unknown = fault == Fault.INDETERMINATE
-            accepted = accepted | unknown
-            kept = np.where(unknown, skbs.length, kept)
-        if self._plain:
-            saved = np.minimum(kept, batch.caplen)
-        else:
-            saved = np.where(accepted, np.minimum(kept + (skbs.base - batch.start), batch.caplen), 0)
-        return Judged(verdict, fault, accepted, skbs.length, kept, saved)
+        count = len(batch)
+        judged = Judged(
+            verdict, fault, skbs.length, np.empty(count, dtype=np.bool_), np.empty(count, dtype=np.int64),
+            np.empty(count, dtype=np.int64), np.zeros(tally.COUNTERS, dtype=np.int64),
+        )  # fmt: skip
+        tally.judge(
+            verdict, fault, skbs.length, skbs.base, batch.start, batch.caplen, self.profile.floor,
+            self.policy == "accept", judged.accepted, judged.kept, judged.saved, judged.counters,
+        )  # fmt: skip
+        return judged
 
 
 def capture_name(source: Any) -> str:
@@ -251,39 +267,63 @@ def _rows(batch: Batch, begin: int, end: int) -> Batch:
     )  # fmt: skip
 
 
+def _any(judged: list[Judged]) -> NDArray[np.bool_]:
+    """bool[n]: accepted by any filter."""
+    accepted = judged[0].accepted
+    for other in judged[1:]:
+        accepted = accepted | other.accepted
+    return accepted
+
+
+def _head(judged: Judged, count: int) -> Judged:
+    """The first packets, counted again."""
+    verdict, fault, length = judged.verdict[:count], judged.fault[:count], judged.length[:count]
+    accepted, kept, saved = judged.accepted[:count], judged.kept[:count], judged.saved[:count]
+    counters = np.zeros(tally.COUNTERS, dtype=np.int64)
+    counters[tally.ACCEPTED] = np.count_nonzero(accepted)
+    counters[tally.TRUNCATED] = np.count_nonzero(accepted & (kept < length))
+    counters[tally.BYTES_KEPT] = saved.sum()
+    counters[tally.FAULTS :] = np.bincount(fault, minlength=tally.COUNTERS - tally.FAULTS)
+    counters[tally.FAULTS] = 0  # no fault
+    return Judged(verdict, fault, length, accepted, kept, saved, counters)
+
+
+def _needs_more(entry: CaptureResult, batch: Batch, row: int, name: str) -> CaptureError:
+    return CaptureError(
+        f"packet {batch.first + row}: {name} reads past the {int(batch.caplen[row])} captured of"
+        f" {int(batch.wirelen[row])} bytes, where the kernel would have seen more",
+        path=entry.name,
+    )
+
+
 def _merge(count: int, parts: list[tuple[NDArray[np.int64], Judged]]) -> Judged:
     """Columns of the whole batch from those of its link types."""
-    whole: dict[str, Any] = {}
-    for name in Judged.__slots__:
-        column = np.zeros(count, dtype=getattr(parts[0][1], name).dtype)
+    first = parts[0][1]
+    columns: list[Any] = []
+    for name in ("verdict", "fault", "length", "accepted", "kept", "saved"):
+        column = np.zeros(count, dtype=getattr(first, name).dtype)
         for rows, judged in parts:
             column[rows] = getattr(judged, name)
-        whole[name] = column
-    return Judged(**whole)
+        columns.append(column)
+    verdict, fault, length, accepted, kept, saved = columns
+    counters = np.sum([judged.counters for _, judged in parts], axis=0)
+    return Judged(verdict, fault, length, accepted, kept, saved, counters)
 
 
 def _tally(result: FilterResult, judged: Judged) -> None:
     """Add one batch to the counters of a filter."""
-    accepted = int(np.count_nonzero(judged.accepted))
-    result.accepted += accepted
-    result.dropped += len(judged.verdict) - accepted
-    if accepted:
-        result.truncated += int(np.count_nonzero(judged.accepted & (judged.kept < judged.length)))
-        result.bytes_kept += int(judged.saved.sum())
-    if judged.fault.any():
-        for number, count in enumerate(np.bincount(judged.fault).tolist()):
-            _tally_fault(result, number, count)
+    counters = judged.counters.tolist()
+    result.accepted += counters[tally.ACCEPTED]
+    result.dropped += len(judged.verdict) - counters[tally.ACCEPTED]
+    result.truncated += counters[tally.TRUNCATED]
+    result.bytes_kept += counters[tally.BYTES_KEPT]
+    result.indeterminate += counters[tally.FAULTS + Fault.INDETERMINATE]
+    result.undelivered += counters[tally.FAULTS + Fault.UNDELIVERED]
+    for fault in _RARE:
+        count = counters[tally.FAULTS + fault]
+        if count:
+            name = fault.name.lower()
+            result.faults[name] = result.faults.get(name, 0) + count
 
 
-def _tally_fault(result: FilterResult, number: int, count: int) -> None:
-    if not count or number == Fault.NONE:
-        return
-    if number == Fault.INDETERMINATE:
-        result.indeterminate += count
-    elif number == Fault.UNDELIVERED:
-        result.undelivered += count
-    else:
-        name = Fault(number).name.lower()
-        result.faults[name] = result.faults.get(name, 0) + count
-
-
+_RARE = tuple(fault for fault in Fault if fault > Fault.UNDELIVERED)
