@@ -8,6 +8,7 @@ what none of them knows is a pcap-filter expression. `form=` skips the guessing.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable
@@ -35,12 +36,14 @@ _CLASSIC_LINE = re.compile(
     rf"^[ \t]*(?:\(\d+\)|\d+:|[A-Za-z_]\w*:)?[ \t]*(?:{_MNEMONIC})[ \t]+[#\[]", re.IGNORECASE | re.MULTILINE
 )
 _C_ARRAY = re.compile(r"\bsock_filter\b|\bsock_fprog\b|\bBPF_(?:STMT|JUMP)\s*\(|\A\s*\{")
+_HEX = re.compile(r"\s*(?:(?:[0-9a-fA-F]{2}[ \t]+){7}[0-9a-fA-F]{2}\s+|[0-9a-fA-F]{16}\s+)+")
 _DECIMAL = re.compile(r"[\s'\"]*\d+[\d\s,'\"]*")
 _EXTENDED = re.compile(
     r"""^[ \t]*(?:\w+:[ \t]*)*(?:\([0-9a-f]{2}\)[ \t]*)?   # label or number, bpftool's opcode
     (?:[rw]\d+[ \t]*(?:[-+*/%&|^]|<<|>>|s>>|s/|s%)?=      # r0 = ..., w1 += ...
       |\*[ \t]*\([ \t]*[us](?:8|16|32|64)[ \t]*\*         # *(u32 *)(r1 + 0) = ...
-      |lock[ \t]+\*|if[ \t]+[rw]\d+[ \t]|gotol?[ \t]|exit[ \t]*$|call[ \t]+\S)""",
+      |lock[ \t]+\*|if[ \t]+[rw]\d+[ \t]|gotol?[ \t]|exit[ \t]*$|call[ \t]+\S
+      |\.(?:map|license|name)[ \t]|\.insn(?:[^,\n]*,){4})  # five values; the classic .insn has four""",
     re.VERBOSE | re.MULTILINE | re.IGNORECASE,
 )
 
@@ -53,12 +56,13 @@ class TextForm(NamedTuple):
 
 
 TEXT_FORMS: tuple[TextForm, ...] = (
+    TextForm("hex", lambda text: _HEX.fullmatch(text + "\n") is not None),
     TextForm("decimal", lambda text: _DECIMAL.fullmatch(text) is not None),
     TextForm("c", lambda text: _C_ARRAY.search(text) is not None),
-    TextForm("asm", lambda text: bool(_CLASSIC.match(text) or _CLASSIC_LINE.search(text))),
     TextForm("extended", lambda text: _EXTENDED.search(text) is not None),
+    TextForm("asm", lambda text: bool(_CLASSIC.match(text) or _CLASSIC_LINE.search(text))),
 )
-FORMS: tuple[str, ...] = ("asm", "c", "decimal", "raw", "raw-extended", "elf", "extended", "expression")
+FORMS: tuple[str, ...] = ("asm", "c", "decimal", "hex", "raw", "raw-extended", "elf", "extended", "expression")
 
 # A name with one of these endings, or with a slash, is meant as a file even where there is none.
 _PATH_SUFFIXES = (
@@ -81,7 +85,7 @@ def sniff_bytes(data: bytes) -> str:
     text = decode_text(data)
     if text is not None:
         return sniff_text(text)
-    return "raw-extended" if data[-8:] == b"\x95" + bytes(7) else "raw"
+    return _raw_form(data)
 
 
 def decode_text(data: bytes) -> str | None:
@@ -135,6 +139,14 @@ def load_filter_argument(
     if argument == "-":
         return load(_read_standard_input(), linktype=linktype, **options)
     return load(argument, linktype=linktype, **options)
+
+
+def read_text(file: str) -> str:
+    """The text of a file, `-` being standard input. Raises FilterSyntaxError where it is none."""
+    text = decode_text(_read_standard_input() if file == "-" else _read(Path(file)))
+    if text is None:
+        raise FilterSyntaxError("not text (neither UTF-8 nor UTF-16 with its mark)", source=file)
+    return text
 
 
 def is_expression(argument: str) -> bool:
@@ -231,7 +243,9 @@ class _Wanted(NamedTuple):
         if form == "extended":
             from pktbpf.asm import extended_text
 
-            return extended_text.assemble(text)
+            return dataclasses.replace(extended_text.assemble(text, source=source), origin=origin)
+        if form == "hex":
+            return _from_hex(text, path)
         if form == "expression":
             return self._from_expression(text, path)
         raise UsageError(f"form {form!r} is of bytes; give bytes or a file")
@@ -243,6 +257,18 @@ class _Wanted(NamedTuple):
             text = expression.strip_comments(text)
         linktype = DEFAULT_LINKTYPE if self.linktype is None else self.linktype
         return expression.compile(text, linktype=linktype, optimize=self.optimize)
+
+
+def _from_hex(text: str, path: Path | None) -> ClassicProgram | Program:
+    try:
+        data = bytes.fromhex(_COMMENTS.sub(" ", text))
+    except ValueError:
+        raise FilterSyntaxError("not pairs of hexadecimal digits", source=_name(path)) from None
+    return _from_raw(data, _raw_form(data), path)
+
+
+def _raw_form(data: bytes) -> str:
+    return "raw-extended" if data[-8:] == b"\x95" + bytes(7) else "raw"
 
 
 def _from_raw(data: bytes, form: str, path: Path | None) -> ClassicProgram | Program:

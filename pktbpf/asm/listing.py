@@ -67,3 +67,9 @@ def to_ddd(program: ClassicProgram) -> str:
 def to_xt_bpf(program: ClassicProgram) -> str:
     """`-ddd` on one line between commas, as `iptables -m bpf --bytecode` and the kernel's bpf_dbg take it."""
     return to_ddd(program).rstrip("\n").replace("\n", ",") + "\n"
+
+
+def to_c(program: ClassicProgram, name: str = "code") -> str:
+    """A C definition of the array, the elements as `-dd` has them."""
+    elements = "".join(f"\t{line}\n" for line in to_dd(program).splitlines())
+    return f"struct sock_filter {name}[] = {{\n{elements}}};\n"

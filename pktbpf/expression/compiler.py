@@ -23,7 +23,7 @@ DEFAULT_TIMEOUT = 30.0
 
 # LINKTYPE_ numbers of capture files whose DLT_ number is another one and is no other link type's (Linux values).
 _DLT_OF_LINKTYPE = {100: 11, 101: 12, 102: 15, 103: 16, 106: 19}
-_COMMENT_LINE = re.compile(r"^[ \t]*#[^\n]*$", re.MULTILINE)
+_COMMENT = re.compile(r"#[^\n]*")
 _lock = threading.Lock()
 
 
@@ -60,8 +60,8 @@ def link_type_number(linktype: str | int) -> int:
 
 
 def strip_comments(text: str) -> str:
-    """The expression in a file: lines that begin with # are comments, line ends are blanks."""
-    return _COMMENT_LINE.sub("", text).strip()
+    """The expression in a file, as `tcpdump -F` reads it: what follows a # is a comment up to the end of its line."""
+    return _COMMENT.sub("", text).strip()
 
 
 def _netmask(value: str | int | None) -> int:
@@ -109,9 +109,9 @@ def compile(
     """The program that libpcap makes of a pcap-filter expression.
 
     linktype: DLT name or number. optimize: False is tcpdump's -O. snaplen: what accepting instructions return, in bytes
-    (0: 262144). netmask: of the local network for `ip broadcast`, an address or a prefix length (an int over 32 is
-    the mask itself, 0xffffff00); None is tcpdump's 0. timeout: seconds to wait for libpcap, which looks up host names. Raises
-    ExpressionError with libpcap's own text, LinkTypeError.
+    (0: 262144). netmask: of the local network for `ip broadcast`, an address or a prefix length (an int over 32 is the
+    mask itself, 0xffffff00); None is tcpdump's 0. timeout: seconds to wait for libpcap, which looks up host names.
+    Raises ExpressionError with libpcap's own text, LinkTypeError.
     """
     library = _library()
     number = link_type_number(linktype)

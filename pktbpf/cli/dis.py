@@ -1,0 +1,36 @@
+"""`pktbpf dis`: a filter in any form as text that assembles back to the same bytes."""
+
+from __future__ import annotations
+
+import click
+
+from pktbpf.cli import _forms
+
+
+@click.command()
+@click.argument("prog", metavar="PROG")
+@_forms.output_options
+@_forms.input_options
+def command(
+    prog: str,
+    dump: int,
+    form: str | None,
+    output: str | None,
+    linktype: str | None,
+    unoptimized: bool,
+    source_form: str | None,
+    program: str | None,
+) -> None:
+    """Disassemble PROG: raw bytes, an object, or any other form of a filter; - is standard input.
+
+    The text is bpf_asm's with labels, or the kernel's wording of an extended program, and `pktbpf asm` makes the same
+    bytes of it. -d prints it as tcpdump does, with instruction numbers.
+
+    \b
+    Examples:
+      pktbpf dis tcp80.bin
+      pktbpf dis -d '4,40 0 0 12,21 0 1 2048,6 0 0 65535,6 0 0 0'
+      tcpdump -ddd icmp | pktbpf dis -
+    """
+    loaded = _forms.read_program(prog, linktype, unoptimized, source_form, program)
+    _forms.write(loaded, _forms.chosen_form(dump, form, "asm"), output)
