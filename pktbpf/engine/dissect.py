@@ -262,12 +262,15 @@ def payload_offset(data: Bytes, base: Scalar, length: Scalar, captured: Scalar, 
     """(offset, 0) of the payload from byte 0; (0, 0) when the dissector gives up; (0, INDETERMINATE) when cut short."""
     state = np.zeros(5, dtype=np.int64)
     state[PROTO] = row[VLAN_PROTO] if row[VLAN_PRESENT] else row[PROTOCOL]
-    state[OFFSET] = 0 if network == UNSET else network
-    result = _walk(data, base, length, captured, state, row)
+    # The walk counts from the network header, which may stand in front of byte 0 (a UDP socket).
+    start = 0 if network == UNSET else network
+    if base + start < 0:
+        return U0, F_INDETERMINATE
+    result = _walk(data, base + start, length - start, captured - start, state, row)
     if result == UNKNOWN:
         return U0, F_INDETERMINATE
     # The offset is compared as u32: one before byte 0 counts as beyond the packet.
-    thoff = min(state[OFFSET] & 0xFFFFFFFF, length)
+    thoff = min((state[OFFSET] + start) & 0xFFFFFFFF, length)
     if result == BAD or thoff > 0xFFFF:
         return U0, 0
     if state[FRAGMENT] == LATER_FRAGMENT:
