@@ -134,6 +134,8 @@ class IpRig:
         if self.profile == "raw-ip":
             if frame[12:14] != b"\x08\x00" or len(frame) < _ETHERNET + 20:
                 return None
+            if not frame[_ETHERNET + 9]:  # no raw socket can ask for protocol 0
+                return None
             return (socket.AF_INET, frame[_ETHERNET + 9]), _ETHERNET
         found = _udp_offset(frame)
         if found is None or found[1] + _UDP_HEADER > len(frame):

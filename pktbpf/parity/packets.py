@@ -21,9 +21,11 @@ def checksum(data: bytes) -> int:
 
 
 class PacketMaker:
-    """Seeded source of packets. mac: the destination of frames meant for the host."""
+    """Seeded source of packets. mac: the destination of frames meant for the host. deliverable: only IP packets that a
+    stack is likely to hand to a socket (untagged, whole, no noise), UDP mostly."""
 
-    def __init__(self, seed: int, mac: bytes = MAC):
+    def __init__(self, seed: int, mac: bytes = MAC, *, deliverable: bool = False):
+        self._deliverable = deliverable
         self.random = random.Random(seed)
         self.mac = mac
 
@@ -36,6 +38,8 @@ class PacketMaker:
 
     def any(self) -> bytes:
         """A frame, netlink bytes or noise; one in six damaged."""
+        if self._deliverable:
+            return self.frame() if self.random.random() < 0.95 else self.damaged(self.frame())
         packet = self.random.choices((self.frame, self.netlink, self.bytes_of), (8, 1, 2))[0]()
         return self.damaged(packet) if self.random.random() < 0.16 else packet
 
@@ -54,6 +58,9 @@ class PacketMaker:
         """An Ethernet frame with something plausible inside."""
         kind, body = self.random.choices((self.ipv4, self.ipv6, self.arp, self.llc, self.other), (10, 5, 2, 1, 1))[0]()
         r = self.random
+        if self._deliverable:
+            kind, body = self.ipv6() if r.random() < 0.25 else self.ipv4()
+            return self.mac + b"\x02" + r.randbytes(5) + struct.pack("!H", kind) + body
         destination = r.choices(
             (self.mac, b"\xff" * 6, b"\x01\x00\x5e" + r.randbytes(3), b"\x02" + r.randbytes(5)), (6, 1, 1, 2)
         )[0]
@@ -103,7 +110,8 @@ class PacketMaker:
 
     def _transport(self, addresses: bytes, version: int) -> tuple[int, bytes]:
         r = self.random
-        kind = r.choices(("tcp", "udp", "icmp", "other"), (6, 5, 2, 1))[0]
+        weights = (1, 12, 1, 1) if self._deliverable else (6, 5, 2, 1)
+        kind = r.choices(("tcp", "udp", "icmp", "other"), weights)[0]
         payload = r.randbytes(r.choice((0, 0, 1, 4, 12, 40, 100)))
         ports = struct.pack(
             "!HH",

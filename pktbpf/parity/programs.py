@@ -36,6 +36,13 @@ def insn(name: str, k: int = 0, jt: int = 0, jf: int = 0) -> ClassicInsn:
     return ClassicInsn(_CODE[name], jt, jf, k & 0xFFFFFFFF)
 
 
+_FILLERS = (
+    insn("LD_ABS_W", 1), insn("LD_ABS_B", 0), insn("LD_ABS_H", 0x8000), insn("LDX_MSH", 14), insn("LD_IND_H", 2),
+    insn("TAX"), insn("LD_ABS_W", NET_BASE), insn("ADD_K", 1), insn("DIV_X"), insn("MOD_X"), insn("LD_IND_B"),
+    insn("LD_ABS_W", BY_NAME["IFINDEX"].k), insn("LD_ABS_W", BY_NAME["VLAN_TAG_PRESENT"].k),
+)  # fmt: skip
+
+
 class ProgramMaker:
     """Seeded source of programs. `valid(n)` has exactly n instructions (n >= 1)."""
 
@@ -204,11 +211,7 @@ class ProgramMaker:
         """Near the limits: up to 4096 instructions, converted jumps around 32,767, sizes around net.core.optmem_max."""
         r = self.random
         count = r.choice((4096, 4095, 4096 - r.randrange(200), r.randrange(2000, 4096), 4097))
-        filler = r.choice(
-            (insn("LD_ABS_W", 1), insn("LD_ABS_B", 0), insn("LD_ABS_H", 0x8000), insn("LDX_MSH", 14),
-             insn("LD_IND_H", 2), insn("TAX"), insn("LD_ABS_W", NET_BASE), insn("ADD_K", 1), insn("DIV_X"), insn("MOD_X"), insn("LD_IND_B"),
-             insn("LD_ABS_W", BY_NAME["IFINDEX"].k), insn("LD_ABS_W", BY_NAME["VLAN_TAG_PRESENT"].k))
-        )  # fmt: skip
+        filler = r.choice(_FILLERS)
         other = r.choice(
             (insn("JEQ_K", 0x80000000, 3, 5), insn("TXA"), insn("JSET_K", 1, 1, 0), insn("JGT_X", 0, 0, 1))
         )

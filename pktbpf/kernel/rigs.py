@@ -1,0 +1,61 @@
+"""The rigs by the name of their attach profile, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Protocol, Self
+
+from pktbpf.errors import UsageError
+from pktbpf.kernel.observed import Observed
+
+NAMES: tuple[str, ...] = ("unix", "packet", "packet-dgram", "udp", "raw-ip")
+
+
+class Rig(Protocol):
+    """Sockets of the live kernel with one program on them. profile: the attach profile that they stand for."""
+
+    profile: str
+
+    def attach_classic(self, code: bytes) -> int:
+        """Put `struct sock_filter[]` in place of the program: 0 or the errno."""
+        ...
+
+    def attach_extended(self, program_fd: int) -> int:
+        """Put a program loaded by bpf(2) in place: 0 or the errno."""
+        ...
+
+    def detach(self) -> int:
+        """Take the program off."""
+        ...
+
+    def run(self, packets: Iterable[bytes | memoryview]) -> Observed:
+        """Verdicts over packets: payloads for `unix`, Ethernet frames for the others."""
+        ...
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_rig(name: str) -> Rig:
+    """A rig by name. UsageError for an unknown one, KernelUnavailable where the kernel does not allow it."""
+    if name == "unix":
+        from pktbpf.kernel.unix_rig import UnixRig
+
+        return UnixRig()
+    if name in ("packet", "packet-dgram"):
+        from pktbpf.kernel.packet_rig import PacketRig
+
+        return PacketRig(datagram=name == "packet-dgram")
+    if name in ("udp", "raw-ip"):
+        from pktbpf.kernel.ip_rig import IpRig
+
+        return IpRig(name)
+    raise UsageError(f"unknown rig {name!r}; there are {', '.join(NAMES)}")
