@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
         raise SystemExit(code if isinstance(code, int) else 0)
 
 
-def fail(error: BaseException) -> int:
+def fail(error: BaseException, *, prefix: str = "") -> int:
     """Print an error as one line on standard error and return the exit code that it stands for."""
     if isinstance(error, PktbpfError):
         code, text = error.exit_code, str(error)
@@ -70,7 +70,7 @@ def fail(error: BaseException) -> int:
         code, text = 1, f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     else:
         code, text = 1, str(error)
-    click.echo(f"pktbpf: {one_line(text)}", err=True)
+    click.echo(f"pktbpf: {one_line(prefix + text)}", err=True)
     return code
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from pktbpf.cli import INTERRUPTED, fail
-from pktbpf.errors import PktbpfError
+from pktbpf.errors import CaptureError, PktbpfError
 
 if TYPE_CHECKING:
     from pktbpf.engine.base import Env
@@ -117,13 +117,20 @@ def _replay(options: Options) -> int:
         raise
     results = session.results
     _summary(results, options)
-    for error in results.errors:
-        fail(error)
+    _report_errors(results)
     if interrupted:
         return INTERRUPTED
     if results.errors:
         return 2 if options.exit_status else 1
     return 1 if options.exit_status and not results.accepted else 0
+
+
+def _report_errors(results: Results) -> None:
+    """One line per thing that went wrong with a capture; with several captures it says which, as far as it does not."""
+    for capture in results.captures:
+        if capture.error is not None:
+            several = len(results.captures) > 1 and not isinstance(capture.error, CaptureError)
+            fail(capture.error, prefix=f"{capture.name}: " if several else "")
 
 
 def _failed(error: Exception, options: Options) -> int:
@@ -234,7 +241,7 @@ def _mac(text: str | None) -> bytes | None:
 
 def _summary(results: Results, options: Options) -> None:
     """Print the summary, unless nothing at all could be read."""
-    if options.quiet or (not results.packets and (results.errors or not results.captures)):
+    if options.quiet or (not results.packets and (results.errors or not results.complete)):
         return
     if options.format == "json":
         from pktbpf.report import as_json

@@ -23,7 +23,7 @@ from pktbpf.capture.batch import Batch
 from pktbpf.capture.open import Capture, open_capture
 from pktbpf.engine.base import AttachProfile, Env, Fault, Skbs
 from pktbpf.engine.skb import view
-from pktbpf.errors import CaptureError, UsageError
+from pktbpf.errors import CaptureError, ExpressionError, LinkTypeError, UsageError
 from pktbpf.replayer import tally
 from pktbpf.replayer.results import CaptureResult, FilterResult, Results
 from pktbpf.replayer.selection import Selection
@@ -119,14 +119,21 @@ class Session:
         entry = CaptureResult(capture_name(source))
         self.results.captures.append(entry)
         with closing(self._batches(entry, source)) as batches:
-            for batch in batches:
-                error = self._batch(entry, batch)
-                if error is not None:
-                    entry.error = error
-                    return True
-                if self.wanted is not None and self.results.accepted >= self.wanted:
-                    return False
+            try:
+                for batch in batches:
+                    entry.error = self._batch(entry, batch)
+                    if self._enough:
+                        return False
+                    if entry.error is not None:
+                        break
+            except (ExpressionError, LinkTypeError) as error:
+                entry.error = error  # a filter cannot serve this capture's link type; others it may
         return True
+
+    @property
+    def _enough(self) -> bool:
+        """Whether as many packets were accepted as were wanted."""
+        return self.wanted is not None and self.results.accepted >= self.wanted
 
     def _batches(self, entry: CaptureResult, source: Any) -> Generator[Batch, None, None]:
         """Batches up to the end or the first damage, which goes into `entry`; errors of sinks pass by untouched."""
@@ -152,7 +159,7 @@ class Session:
                 end = min(size, begin + max(self.wanted - self.results.accepted, 1))
             part = batch if (begin, end) == (0, size) else _rows(batch, begin, end)
             error = self._part(entry, part)
-            if error is not None or (self.wanted is not None and self.results.accepted >= self.wanted):
+            if error is not None or self._enough:
                 return error
             begin = end
         return None

@@ -33,7 +33,7 @@ def render(results: Results, *, verbose: bool = False) -> str:
     if verbose:
         blocks.append("\n".join(map(_capture, results.captures)))
     if not results.complete:
-        blocks.append("interrupted: the numbers are those until then")
+        blocks.append("stopped early: the numbers are those until then")
     return "\n\n".join(blocks)
 
 
@@ -69,8 +69,8 @@ def _table(rows: list[Row]) -> str:
     width = max(map(len, counts), default=0)
     lines = []
     for row in rows:
-        value = numbers.count(row.value).rjust(width) if isinstance(row.value, int) else row.value
-        lines.append(f"{row.name:<{NAME_WIDTH}}{value}  {row.note}".rstrip())
+        value = f"{numbers.count(row.value).rjust(width)} " if isinstance(row.value, int) else row.value
+        lines.append(f"{row.name:<{NAME_WIDTH}}{value} {row.note}".rstrip())
     return "\n".join(lines)
 
 
