@@ -168,7 +168,7 @@ class _Parser:
             return self._packet_load()
         if scan.accept("#") or token.kind == "word":
             return self._immediate_or_extension(name)
-        if token.kind == "number" and name in ("ldi", "ldxi"):
+        if name in ("ldi", "ldxi") and (token.kind == "number" or scan.at("-") or scan.at("+")):
             return "#{k}", self._number("a number")
         if token.kind == "number" and name in ("ldx", "ldxb"):
             return self._header_length()
