@@ -1,0 +1,189 @@
+"""HASH and PERCPU_HASH: chains over flat slots (kernel/bpf/hashtab.c).
+
+Slots count from 1; 0 ends a chain. Freed slots are taken again last in, first out, and replacing a value takes the
+spare slot and makes the old one the spare, as the kernel's preallocated tables do; so what a stale pointer sees is the
+same. STATE: number of entries, head of the free list, slots ever used, the spare slot.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pktbpf.hot import Scalar, Words, hot, peek8, peek32, peek64, poke32, poke64
+from pktbpf.maps.layout import (
+    BPF_EXIST,
+    BPF_F_LOCK,
+    BPF_NOEXIST,
+    CPUS,
+    E2BIG,
+    EEXIST,
+    EINVAL,
+    ENOENT,
+    HEADS_AT,
+    KEY_SIZE,
+    KEY_STRIDE,
+    KEYS_AT,
+    LINKS_AT,
+    MASK,
+    MAX_ENTRIES,
+    SPIN_LOCK,
+    STATE_AT,
+    STRIDE,
+    VALUES_AT,
+    clear,
+    copy,
+    copy_value,
+    equal,
+    pointer,
+)
+
+COUNT, FREE, USED, SPARE = (np.uint64(8 * n) for n in range(4))
+_U0, _U1, _U4, _U8, _U32 = (np.uint64(n) for n in (0, 1, 4, 8, 32))
+_PLAIN = np.uint64(0xFFFFFFFFFFFFFFFF ^ BPF_F_LOCK)
+_LOCK, _EXIST, _NOEXIST = np.uint64(BPF_F_LOCK), np.uint64(BPF_EXIST), np.uint64(BPF_NOEXIST)
+_MIX, _MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
+
+
+@hot
+def digest(key: Scalar, size: Scalar) -> Scalar:
+    """64 mixed bits of the key's bytes."""
+    value = size * _MIX
+    done = _U0
+    while done + _U8 <= size:
+        value = (value ^ peek64(key + done)) * _MIX
+        value ^= value >> _U32
+        done += _U8
+    if done + _U4 <= size:
+        value = (value ^ peek32(key + done)) * _MIX2
+        value ^= value >> _U32
+        done += _U4
+    while done < size:
+        value = (value ^ peek8(key + done)) * _MIX2
+        value ^= value >> _U32
+        done += _U1
+    value *= _MIX2
+    return value ^ (value >> _U32)
+
+
+@hot
+def key_of(row: Words, slot: Scalar) -> Scalar:
+    """Machine address of a slot's key."""
+    return row[KEYS_AT] + (slot - _U1) * row[KEY_STRIDE]
+
+
+@hot
+def value_offset(row: Words, slot: Scalar, cpu: Scalar) -> Scalar:
+    """Offset of a slot's value for a processor in the map's value memory."""
+    return ((slot - _U1) * row[CPUS] + cpu) * row[STRIDE]
+
+
+@hot
+def find(row: Words, key: Scalar, bucket: Scalar) -> Scalar:
+    """Slot of a key in a bucket (machine address of its head), 0 for none."""
+    slot = peek32(bucket)
+    while slot != _U0:
+        if equal(key_of(row, slot), key, row[KEY_SIZE]):
+            return slot
+        slot = peek32(row[LINKS_AT] + slot * _U4)
+    return _U0
+
+
+@hot
+def bucket_of(row: Words, key: Scalar) -> Scalar:
+    """Machine address of the head of the key's chain."""
+    return row[HEADS_AT] + (digest(key, row[KEY_SIZE]) & row[MASK]) * _U4
+
+
+@hot
+def unlink(row: Words, bucket: Scalar, wanted: Scalar) -> None:
+    """Take a slot that is in it out of a chain."""
+    place = bucket
+    slot = peek32(place)
+    while slot != wanted:
+        place = row[LINKS_AT] + slot * _U4
+        slot = peek32(place)
+    poke32(place, peek32(row[LINKS_AT] + wanted * _U4))
+
+
+@hot
+def link_first(row: Words, bucket: Scalar, slot: Scalar) -> None:
+    """Put a slot at the head of a chain."""
+    poke32(row[LINKS_AT] + slot * _U4, peek32(bucket))
+    poke32(bucket, slot)
+
+
+@hot
+def take_slot(row: Words) -> Scalar:
+    """A free slot, 0 when there is none."""
+    state = row[STATE_AT]
+    slot = peek64(state + FREE)
+    if slot != _U0:
+        poke64(state + FREE, peek32(row[LINKS_AT] + slot * _U4))
+        return slot
+    used = peek64(state + USED)
+    if used >= row[MAX_ENTRIES]:
+        return _U0
+    poke64(state + USED, used + _U1)
+    return used + _U1
+
+
+@hot
+def lookup(row: Words, number: Scalar, key: Scalar, cpu: Scalar) -> Scalar:
+    """Pointer to the value, 0 when the key is absent. key: machine address."""
+    slot = find(row, key, bucket_of(row, key))
+    return _U0 if slot == _U0 else pointer(number, value_offset(row, slot, cpu))
+
+
+@hot
+def update(row: Words, key: Scalar, value: Scalar, flags: Scalar, cpu: Scalar) -> Scalar:
+    """0 or -errno, in htab_map_update_elem's order of checks. key, value: machine addresses.
+
+    A per-CPU table changes the present entry in place for one processor; a new entry starts zeroed on the others.
+    """
+    if flags & _PLAIN > _EXIST:
+        return -EINVAL
+    if flags & _LOCK and row[SPIN_LOCK] == _U0:
+        return -EINVAL
+    bucket = bucket_of(row, key)
+    slot = find(row, key, bucket)
+    if slot != _U0 and flags & _PLAIN == _NOEXIST:
+        return -EEXIST
+    if slot == _U0 and flags & _PLAIN == _EXIST:
+        return -ENOENT
+    state = row[STATE_AT]
+    if slot != _U0:
+        if peek64(state + SPARE) != _U0 and not flags & _LOCK:
+            fresh = peek64(state + SPARE)
+            copy(key_of(row, fresh), key, row[KEY_SIZE])
+            copy_value(row, row[VALUES_AT] + value_offset(row, fresh, _U0), value)
+            unlink(row, bucket, slot)
+            link_first(row, bucket, fresh)
+            poke64(state + SPARE, slot)
+            return 0
+        copy_value(row, row[VALUES_AT] + value_offset(row, slot, cpu), value)
+        return 0
+    fresh = take_slot(row)
+    if fresh == _U0:
+        return -E2BIG
+    copy(key_of(row, fresh), key, row[KEY_SIZE])
+    if row[CPUS] > _U1:
+        clear(row[VALUES_AT] + value_offset(row, fresh, _U0), row[CPUS] * row[STRIDE])
+    copy_value(row, row[VALUES_AT] + value_offset(row, fresh, cpu), value)
+    link_first(row, bucket, fresh)
+    poke64(state + COUNT, peek64(state + COUNT) + _U1)
+    return 0
+
+
+@hot
+def delete(row: Words, key: Scalar) -> Scalar:
+    """0 or -ENOENT. key: machine address."""
+    bucket = bucket_of(row, key)
+    slot = find(row, key, bucket)
+    if slot == _U0:
+        return -ENOENT
+    unlink(row, bucket, slot)
+    state = row[STATE_AT]
+    poke32(row[LINKS_AT] + slot * _U4, peek64(state + FREE))
+    poke64(state + FREE, slot)
+    poke64(state + COUNT, peek64(state + COUNT) - _U1)
+    return 0
