@@ -86,8 +86,8 @@ def web() -> list[str]:
 
 @scenario
 def snaplen() -> list[str]:
-    """HTTP over IPv4 and IPv6 behind a snapshot length of 60 bytes: the TCP ports are inside over IPv4 and IPv6, the
-    TCP flags only over IPv4, payload never; the wire length tells what was cut."""
+    """HTTP over IPv4 and IPv6 behind a snapshot length of 60 bytes (the capture ring leaves 58): the TCP ports are inside
+    over IPv4 and IPv6, the TCP flags only over IPv4, payload never; the wire length tells what was cut."""
     with Lab() as lab:
         start_web(lab)
         with lab.capture("client", "eth0", OUT / "snaplen.pcap", "-s 60"):
@@ -133,7 +133,7 @@ def dns() -> list[str]:
 
 @scenario
 def dhcp() -> list[str]:
-    """Two whole DHCP exchanges (busybox udhcpc with a release, ISC dhclient), the server's ping before an offer, its
+    """Two whole DHCP exchanges (busybox udhcpc, ISC dhclient), the server's ping before an offer, its
     ARP, and UDP to ports 67 and 68 that is no BOOTP."""
     with Lab() as lab:
         lab.run("client", f"ip address del {CLIENT_IP}/24 dev eth0", note=False)

@@ -19,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FILTERS, PCAPS = ROOT / "filters", ROOT / "pcaps"
-_HEADER = re.compile(r"^(?:;|#|/\*|\s\*)\s*(accepts|rejects|attach|form|idea|errno|instruction):\s*(.+?)\s*$")
+_HEADER = re.compile(r"^(?:;|#|/\*|\s\*)\s*(accepts|rejects|attach|form|idea|errno|instruction|reason):\s*(.+?)\s*$")
 CLAIMS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text())
 
 
