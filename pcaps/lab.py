@@ -1,7 +1,7 @@
 """A throwaway network for recording: two namespaces joined by a veth pair, clients, servers and tcpdump.
 
-Everything lives in namespaces that `Lab` creates and removes; nothing outside of them is ever addressed. Each command is
-kept as text, in order, so that the provenance file states exactly what was run. Needs root, iproute2 and tcpdump.
+Everything lives in namespaces that `Lab` creates and removes; nothing outside of them is ever addressed. Each command
+is kept as text, in order, so that the provenance file states exactly what was run. Needs root, iproute2 and tcpdump.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Lab:
         if not self._link:
             return
         client, server = self.namespace("client"), self.namespace("server")
-        pair = f"ip -n {client} link add eth0 address {CLIENT_MAC} type veth peer name eth0 address {SERVER_MAC} netns {server}"
-        subprocess.run(pair.split(), check=True)
+        near, far = f"eth0 address {CLIENT_MAC}", f"eth0 address {SERVER_MAC} netns {server}"
+        subprocess.run(f"ip -n {client} link add {near} type veth peer name {far}".split(), check=True)
         for side, ip, ip6 in (("client", CLIENT_IP, CLIENT_IP6), ("server", SERVER_IP, SERVER_IP6)):
             self.quiet_ipv6(side, "eth0")
             if self._addresses:
@@ -124,13 +124,19 @@ class Lab:
         return self.start(side, " ".join([sys.executable, str(HERE / f"{module}.py"), *arguments]), note=False)
 
     def note(self, side: str, command: str) -> None:
-        text = command.replace(str(self.tmp) + "/", "").replace(sys.executable, "python").replace(str(HERE) + "/", "pcaps/")
+        text = (
+            command.replace(str(self.tmp) + "/", "")
+            .replace(sys.executable, "python")
+            .replace(str(HERE) + "/", "pcaps/")
+        )
         self.commands.append(f"[{side}] {text}")
 
     @contextlib.contextmanager
     def capture(self, side: str, device: str, path: Path, *options: str, settle: float = 0.4) -> Iterator[None]:
         """tcpdump on a device while the body runs."""
-        command = " ".join(["tcpdump", "-Z root -U --immediate-mode -n -B 16384 -s 0", *options, f"-i {device} -w {path}"])
+        command = " ".join(
+            ["tcpdump", "-Z root -U --immediate-mode -n -B 16384 -s 0", *options, f"-i {device} -w {path}"]
+        )
         self.note(side, " ".join(["tcpdump", *options, f"-i {device} -w {path.name}"]))
         process = subprocess.Popen(self._argv(side, command), stderr=subprocess.PIPE, cwd=self.tmp)
         assert process.stderr is not None

@@ -27,8 +27,9 @@ administered; keys were thrown away. `python pcaps/record.py [NAME]` records aga
 openssl, dnsmasq, dhclient and busybox needed).
 
 Lab: `client` has eth0 02:00:00:00:00:0a, 192.0.2.10, 2001:db8::10; `server` has eth0 02:00:00:00:00:0b, 192.0.2.1,
-2001:db8::1. Offloads are switched off on both ends, so that checksums and segment sizes are those of a wire. tcpdump ran
-with `-Z root -U --immediate-mode -n -s 0` besides the options shown. Commands are given with their namespace in front.
+2001:db8::1. Offloads are switched off on both ends, so that checksums and segment sizes are those of a wire. tcpdump
+ran with `-Z root -U --immediate-mode -n -s 0` besides the options shown. Commands are given with their namespace in
+front.
 
 This file is written by `pcaps/provenance.py` from `provenance.json`.
 """

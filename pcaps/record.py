@@ -1,8 +1,8 @@
 """Record the captures of this directory: `python pcaps/record.py [--into DIR] [NAME ...]` (as root; without names all).
 
-Each scenario builds a lab of two namespaces, runs real clients and servers in it, and records with tcpdump. What was run
-and what came of it goes into provenance.json beside the captures, from which PROVENANCE.md is written. Recording again
-gives the same kinds of packets, but other timestamps, ports and sequence numbers.
+Each scenario builds a lab of two namespaces, runs real clients and servers in it, and records with tcpdump. What was
+run and what came of it goes into provenance.json beside the captures, from which PROVENANCE.md is written. Recording
+again gives the same kinds of packets, but other timestamps, ports and sequence numbers.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def web() -> list[str]:
 
 @scenario
 def snaplen() -> list[str]:
-    """HTTP over IPv4 and IPv6 behind a snapshot length of 60 bytes (the capture ring leaves 58): the TCP ports are inside
-    over IPv4 and IPv6, the TCP flags only over IPv4, payload never; the wire length tells what was cut."""
+    """HTTP over IPv4 and IPv6 behind a snapshot length of 60 bytes (the capture ring leaves 58): the TCP ports are
+    inside over IPv4 and IPv6, the TCP flags only over IPv4, payload never; the wire length tells what was cut."""
     with Lab() as lab:
         start_web(lab)
         with lab.capture("client", "eth0", OUT / "snaplen.pcap", "-s 60"):
@@ -115,8 +115,8 @@ def tls() -> list[str]:
 
 @scenario
 def dns() -> list[str]:
-    """DNS queries and answers for A, AAAA and PTR over UDP and both families, EDNS, TXT, mixed case, NXDOMAIN, one query
-    over TCP, and UDP to port 5353 as a bystander."""
+    """DNS queries and answers for A, AAAA and PTR over UDP and both families, EDNS, TXT, mixed case, NXDOMAIN, one
+    query over TCP, and UDP to port 5353 as a bystander."""
     with Lab() as lab:
         start_dns(lab)
         with lab.capture("client", "eth0", OUT / "dns.pcap"):
@@ -140,7 +140,8 @@ def dhcp() -> list[str]:
         lab.start(
             "server",
             "dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --user=root --pid-file= --bind-interfaces "
-            f"--interface=eth0 --dhcp-range=192.0.2.100,192.0.2.110,1h --dhcp-leasefile={lab.tmp}/leases --dhcp-authoritative",
+            "--interface=eth0 --dhcp-range=192.0.2.100,192.0.2.110,1h --dhcp-authoritative "
+            f"--dhcp-leasefile={lab.tmp}/leases",
         )
         (lab.tmp / "dhclient.conf").write_text('send host-name "lab2";\nrequest subnet-mask, routers;\n')
         with lab.capture("server", "eth0", OUT / "dhcp.pcap"):
@@ -361,8 +362,9 @@ def nanosecond() -> list[str]:
 
 @scenario
 def pcapng() -> list[str]:
-    """two-interfaces.pcapng: one section, an Ethernet interface in microseconds and a RAW one (TUN) in nanoseconds, packets
-    of both in order of arrival, a comment on the first. HTTP, ping and DNS on the first, ping and HTTP on the second."""
+    """two-interfaces.pcapng: one section, an Ethernet interface in microseconds and a RAW one (TUN) in nanoseconds,
+    packets of both in order of arrival, a comment on the first packet. HTTP, ping and DNS on the first interface, ping
+    and HTTP on the second."""
     with Lab() as lab:
         lab.start_python("client", "relay", "tun", lab.namespace("server"))
         for side, own, other in (("client", "10", "1"), ("server", "1", "10")):
@@ -370,7 +372,9 @@ def pcapng() -> list[str]:
             lab.run(side, "ip link set tun0 up")
             lab.run(side, f"ip address add 203.0.113.{own} peer 203.0.113.{other} dev tun0")
         start_web(lab)
-        recorder = lab.start_python("client", "recorder", "pcapng", str(OUT / "two-interfaces.pcapng"), "2.5", "eth0", "tun0")
+        recorder = lab.start_python(
+            "client", "recorder", "pcapng", str(OUT / "two-interfaces.pcapng"), "2.5", "eth0", "tun0"
+        )
         lab.run("client", "busybox ping -c 1 " + SERVER_IP)
         lab.run("client", "busybox ping -c 1 203.0.113.1")
         for host in (SERVER_IP, f"[{SERVER_IP6}]", "203.0.113.1"):
@@ -398,8 +402,8 @@ def discovery() -> list[str]:
 
 @scenario
 def ptp() -> list[str]:
-    """PTPv2 from a small sender: every message type over UDP (ports 319 and 320) and over Ethernet, untagged, in VLAN 5 and
-    double tagged; version 1, a neighbouring EtherType and another station's Sync as bystanders; a ping."""
+    """PTPv2 from a small sender: every message type over UDP (ports 319 and 320) and over Ethernet, untagged, in VLAN 5
+    and double tagged; version 1, a neighbouring EtherType and another station's Sync as bystanders; a ping."""
     with Lab() as lab:
         with lab.capture("server", "eth0", OUT / "ptp.pcap"):
             lab.run("client", "busybox ping -c 1 " + SERVER_IP)

@@ -39,7 +39,9 @@ def pcapng(path: str, seconds: str, *devices: str) -> None:
     """Odd interfaces count microseconds, even ones nanoseconds; the first packet carries a comment."""
     sockets: list[socket.socket] = []
     with Path(path).open("wb") as out:
-        out.write(_block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + _option(4, b"pktbpf lab") + _option(0, b"")))
+        out.write(
+            _block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + _option(4, b"pktbpf lab") + _option(0, b""))
+        )
         for index, device in enumerate(devices):
             sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
             sock.bind((device, 3))
@@ -85,7 +87,11 @@ def netlink(path: str) -> None:
             out.write(_netlink_record(_OUTGOING, request))
             sock.send(request)
             _drain(out, sock)
-        for command in ("address add 198.51.100.7/32 dev eth0", "link set eth0 mtu 1400", "address del 198.51.100.7/32 dev eth0"):
+        for command in (
+            "address add 198.51.100.7/32 dev eth0",
+            "link set eth0 mtu 1400",
+            "address del 198.51.100.7/32 dev eth0",
+        ):
             subprocess.run(["ip", *command.split()], check=True)
             _drain(out, sock)
 
@@ -99,4 +105,7 @@ def _drain(out: BinaryIO, sock: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    {"pcapng": pcapng, "netlink": netlink}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "pcapng":
+        pcapng(*sys.argv[2:])
+    else:
+        netlink(sys.argv[2])

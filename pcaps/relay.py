@@ -1,8 +1,8 @@
-"""User-space wires for the recording lab, where the kernel at hand has no VLAN devices or where IP without Ethernet is wanted.
+"""User-space wires for the recording lab, for VLANs without kernel support and for IP without Ethernet.
 
 `relay.py tun OTHER_NAMESPACE`: a point-to-point link of two TUN devices, `tun0` here and `tun0` in the other namespace.
-`relay.py vlan DEVICE TPID:TCI[,TPID:TCI] [NAME]`: a TAP device whose frames leave DEVICE with the tags pushed (outermost
-first) and whose tagged counterparts come back untagged, which is what an 802.1Q subinterface does.
+`relay.py vlan DEVICE TPID:TCI[,TPID:TCI] [NAME]`: a TAP device whose frames leave DEVICE with the tags pushed
+(outermost first) and whose tagged counterparts come back untagged, which is what an 802.1Q subinterface does.
 Both run until they are ended.
 """
 
@@ -75,7 +75,7 @@ def vlan(device: str, tags: str, name: str = "vlan0") -> None:
     wire.bind((device, 3))
     wire.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
     while True:
-        for ready in select.select([tap, wire], [], [])[0]:
+        for ready in select.select([tap, wire.fileno()], [], [])[0]:
             if ready == tap:
                 frame = os.read(tap, 65536)
                 wire.send(frame[:12] + pushed + frame[12:])
@@ -92,4 +92,7 @@ def vlan(device: str, tags: str, name: str = "vlan0") -> None:
 
 
 if __name__ == "__main__":
-    {"tun": tun, "vlan": vlan}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "tun":
+        tun(sys.argv[2])
+    else:
+        vlan(*sys.argv[2:])

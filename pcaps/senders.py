@@ -56,7 +56,7 @@ def udp(host: str, port: str, size: str = "32", count: str = "1") -> None:
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071) of data."""
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -80,7 +80,9 @@ def syn(host: str, port: str, window: str, options: str = "") -> None:
     """One bare SYN with a given window and options in hex, as scanners send; the kernel answers the reply with RST."""
     source = "192.0.2.10"
     choices = bytes.fromhex(options)
-    head = struct.pack("!HHIIBBHHH", 40000, int(port), 1, 0, (5 + len(choices) // 4) << 4, 2, int(window), 0, 0) + choices
+    head = (
+        struct.pack("!HHIIBBHHH", 40000, int(port), 1, 0, (5 + len(choices) // 4) << 4, 2, int(window), 0, 0) + choices
+    )
     pseudo = socket.inet_aton(source) + socket.inet_aton(host) + struct.pack("!HH", 6, len(head))
     segment = head[:16] + struct.pack("!H", checksum(pseudo + head)) + head[18:]
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as sock:
@@ -131,7 +133,9 @@ def _snap(destination: str, oui_pid: str, payload: bytes) -> bytes:
 def discovery(device: str) -> None:
     """LLDP to each of its three group addresses, then CDP, VTP, FDP, EDP, SONMP, IS-IS hello, and LLDP sent unicast."""
     tlvs = bytes.fromhex("0207 04 02000000000a 0405 05 65746830 0602 0078 0a06 737769746368 0e04 0014 0004 0000")
-    lldp = [bytes.fromhex(group) + SOURCE + b"\x88\xcc" + tlvs for group in ("0180c200000e", "0180c2000003", "0180c2000000")]
+    lldp = [
+        bytes.fromhex(group) + SOURCE + b"\x88\xcc" + tlvs for group in ("0180c200000e", "0180c2000003", "0180c2000000")
+    ]
     cdp = bytes.fromhex("02b40000 0001000a 737769746368 00020011 00000001 0101cc0004 c000020a")
     isis = bytes.fromhex("0180c2000014") + SOURCE + struct.pack("!H", 30) + bytes.fromhex("fefe03 831b0100 0f010000")
     others = [
@@ -167,7 +171,10 @@ def ptp(device: str, group: str) -> None:
     plain = [groups[kind] + SOURCE + b"\x88\xf7" + _ptp(kind) for kind in kinds]
     tagged = [frame[:12] + bytes.fromhex("81006005") + frame[12:] for frame in plain]
     double = [frame[:12] + bytes.fromhex("88a80064") + frame[12:] for frame in tagged[:2]]
-    stray = [groups[0] + SOURCE + b"\x88\xf7" + _ptp(0, version=1), bytes.fromhex("011b19000000") + SOURCE + b"\x88\xf8" + _ptp(0)]
+    stray = [
+        groups[0] + SOURCE + b"\x88\xf7" + _ptp(0, version=1),
+        bytes.fromhex("011b19000000") + SOURCE + b"\x88\xf8" + _ptp(0),
+    ]
     own = [groups[0] + bytes.fromhex("020000000099") + b"\x88\xf7" + _ptp(0)]
     _send_frames(device, plain + tagged + double + stray + own)
 

@@ -1,7 +1,7 @@
 """The claims of filters/ as values: header lines of the filters, packets and captures of claims.yaml.
 
-A packet is a whole frame plus the place of the program's byte 0 in it, found here from the attach profile without asking
-pktbpf.
+A packet is a whole frame plus the place of the program's byte 0 in it, found here from the attach profile without
+asking pktbpf.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def statements(lines: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Packet:
-    """start: index in frame of the program's byte 0. wire_len: of the packet from there on, None for all that is there."""
+    """start: index in frame of the program's byte 0. wire_len: of the packet from there on, None for all there is."""
 
     frame: bytes
     start: int = 0
@@ -200,7 +200,9 @@ def capture_cases(path: Path) -> list[CaptureCase]:
         prepare = PREPARE[entry.get("prepare", "default")]
         rows = [(n, frame) for n, frame in enumerate(frames(entry["capture"]), 1) if wanted is None or wanted(frame)]
         packets = tuple(prepare(attach, frame) for _, frame in rows)
-        looked_at = [packet.frame if prepare is _netlink else frame for packet, (_, frame) in zip(packets, rows, strict=True)]
+        looked_at = [
+            packet.frame if prepare is _netlink else frame for packet, (_, frame) in zip(packets, rows, strict=True)
+        ]
         kept = tuple(_kept(oracle(frame), packet) for frame, packet in zip(looked_at, packets, strict=True))
         found.append(
             CaptureCase(

@@ -1,7 +1,7 @@
 """What each filter should say, by looking at the packet in plain Python: the independent side of the claims.
 
-`ORACLES[name](frame)` takes a whole frame (or payload, for filters on unix sockets) and gives False for a drop, True for
-the whole packet, or the filter's return value as an int. Nothing here knows pktbpf; dpkt reads DNS and BOOTP.
+`ORACLES[name](frame)` takes a whole frame (or payload, for filters on unix sockets) and gives False for a drop, True
+for the whole packet, or the filter's return value as an int. Nothing here knows pktbpf; dpkt reads DNS and BOOTP.
 """
 
 from __future__ import annotations
@@ -90,7 +90,11 @@ def udp_to_68(frame: bytes) -> Verdict:
 @oracle
 def arp_request_or_reply(frame: bytes) -> Verdict:
     packet = view(frame)
-    return 42 if packet.kind == 0x0806 and packet.ip[:6] == b"\0\1\x08\0\6\4" and packet.ip[6:8] in (b"\0\1", b"\0\2") else 0
+    return (
+        42
+        if packet.kind == 0x0806 and packet.ip[:6] == b"\0\1\x08\0\6\4" and packet.ip[6:8] in (b"\0\1", b"\0\2")
+        else 0
+    )
 
 
 @oracle
@@ -229,7 +233,13 @@ def link_messages(message: bytes) -> Verdict:
 def router_advertisement(frame: bytes) -> Verdict:
     packet = view(frame)
     link_local = packet.ip[8:10] >= b"\xfe\x80" and packet.ip[8:10] <= b"\xfe\xbf"
-    return packet.version == 6 and packet.protocol == 58 and packet.ip[7] == 255 and link_local and packet.l4[:2] == b"\x86\0"
+    return (
+        packet.version == 6
+        and packet.protocol == 58
+        and packet.ip[7] == 255
+        and link_local
+        and packet.l4[:2] == b"\x86\0"
+    )
 
 
 def tcp_payload(packet: View) -> bytes:

@@ -1,7 +1,7 @@
 """Every statement in the first lines of every filter of filters/, proven on every engine.
 
-Single packets come from claims.yaml, whole captures are judged by the oracles of filter_oracles.py, and these in turn are
-held against tcpdump where it is installed.
+Single packets come from claims.yaml, whole captures are judged by the oracles of filter_oracles.py, and these in turn
+are held against tcpdump where it is installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ import dpkt
 import filter_cases
 import filter_oracles
 import pytest
-from filter_cases import CLAIMS, PCAPS, Case, CaptureCase, Packet, capture_cases, cases, filter_files, header, statements
+from filter_cases import (
+    CLAIMS,
+    PCAPS,
+    CaptureCase,
+    Case,
+    Packet,
+    capture_cases,
+    cases,
+    filter_files,
+    header,
+    statements,
+)
 
 import pktbpf
 from pktbpf import engine
@@ -39,13 +50,20 @@ def kept(path: Path, name: str, packet: Packet) -> int:
 
 
 def test_every_filter_is_claimed() -> None:
-    assert IDS == sorted(CLAIMS)
+    assert sorted(CLAIMS) == IDS
     assert len(IDS) >= 18
 
 
 def test_every_form_is_shipped() -> None:
     forms = " ".join(header(path)["form"][0] for path in FILES)
-    for word in ("bpf_asm with labels", "listing", "C array", "decimal, as", "decimal on one line", "pcap-filter expression"):
+    for word in (
+        "bpf_asm with labels",
+        "listing",
+        "C array",
+        "decimal, as",
+        "decimal on one line",
+        "pcap-filter expression",
+    ):
         assert word in forms
 
 
@@ -90,7 +108,9 @@ def test_packet(path: Path, case: Case, name: str) -> None:
     assert kept(path, name, case.packet) == case.kept, case.label
 
 
-CAPTURES = [pytest.param(path, case, id=f"{path.name}-{n}") for path in FILES for n, case in enumerate(capture_cases(path))]
+CAPTURES = [
+    pytest.param(path, case, id=f"{path.name}-{n}") for path in FILES for n, case in enumerate(capture_cases(path))
+]
 
 
 @each_engine
@@ -135,13 +155,19 @@ def test_tcp_port_80_is_the_program_of_the_field() -> None:
     insns = pktbpf.load(filter_cases.FILTERS / "tcp-port-80.bpf").insns
     assert [(i.code, i.jt, i.jf, i.k) for i in insns] == [
         (0x28, 0, 0, 12), (0x15, 0, 4, 0x86DD), (0x30, 0, 0, 20), (0x15, 0, 11, 6), (0x28, 0, 0, 56), (0x15, 8, 9, 80),
-        (0x15, 0, 8, 0x800), (0x30, 0, 0, 23), (0x15, 0, 6, 6), (0x28, 0, 0, 20), (0x45, 4, 0, 0x1FFF), (0xB1, 0, 0, 14),
-        (0x48, 0, 0, 16), (0x15, 0, 1, 80), (0x06, 0, 0, 262144), (0x06, 0, 0, 0),
+        (0x15, 0, 8, 0x800), (0x30, 0, 0, 23), (0x15, 0, 6, 6), (0x28, 0, 0, 20), (0x45, 4, 0, 0x1FFF),
+        (0xB1, 0, 0, 14), (0x48, 0, 0, 16), (0x15, 0, 1, 80), (0x06, 0, 0, 262144), (0x06, 0, 0, 0),
     ]  # fmt: skip
 
 
 def test_every_oracle_is_used() -> None:
-    used = {entry[key] for claim in CLAIMS.values() for entry in claim.get("captures", ()) for key in ("oracle", "only") if key in entry}
+    used = {
+        entry[key]
+        for claim in CLAIMS.values()
+        for entry in claim.get("captures", ())
+        for key in ("oracle", "only")
+        if key in entry
+    }
     assert used | {"syslog_error"} == set(filter_oracles.ORACLES)
 
 

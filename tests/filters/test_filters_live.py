@@ -59,8 +59,8 @@ def test_kernel_takes_it(path: Path, rigs: Any) -> None:
 
 
 def live_cases(path: Path) -> list[filter_cases.Case]:
-    """The packets whose claim a live socket can be shown as it stands: no metadata of their own, all bytes there, no tag
-    that the kernel would take out, not larger than the device's MTU."""
+    """The packets whose claim a live socket can be shown as it stands: no metadata of their own, all bytes there, no
+    tag that the kernel would take out, not larger than the device's MTU."""
     plain = filter_cases.PREPARE["default"]
     attach = header(path)["attach"][0]
     return [
@@ -115,7 +115,9 @@ def test_engine_agrees_over_all_captures(path: Path, name: str, rigs: Any) -> No
     assert not wrong
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if "samples" in filter_cases.CLAIMS[path.name]], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if "samples" in filter_cases.CLAIMS[path.name]], ids=lambda p: p.name
+)
 def test_kernel_samples_the_same_share(path: Path, rigs: Any) -> None:
     entry = filter_cases.CLAIMS[path.name]["samples"][0]
     frame = filter_cases.packet_of(entry, header(path)["attach"][0]).frame

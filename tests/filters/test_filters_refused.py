@@ -46,7 +46,7 @@ def test_refused_where_it_says(path: Path) -> None:
 
 @each_refused
 def test_mended_by_what_the_reason_says(path: Path) -> None:
-    """Nothing else is wrong: with the instruction at fault replaced by a harmless one, and a ret at the end, it passes."""
+    """Nothing else is wrong: with a harmless instruction in place of the one at fault and a ret behind, it passes."""
     program = pktbpf.load(path)
     insns = list(program.insns)
     at = int(header(path)["instruction"][0])
