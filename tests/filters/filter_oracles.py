@@ -276,6 +276,49 @@ def tcp_headers(frame: bytes) -> Verdict:
     return 14 + (packet.ip[0] & 15) * 4 + (packet.l4[12] >> 4) * 4
 
 
+def _behind_extensions(packet: View) -> tuple[int, int, bool]:
+    """Protocol and place (from the IP header on) behind IPv6 extension headers, and whether it is a later fragment."""
+    protocol, at = packet.protocol, 40
+    while protocol in (0, 43, 44, 60):
+        size = 8 if protocol == 44 else 8 + packet.ip[at + 1] * 8
+        if protocol == 44 and int.from_bytes(packet.ip[at + 2 : at + 4], "big") & 0xFFF8:
+            return packet.ip[at], at + size, True
+        protocol, at = packet.ip[at], at + size
+    return protocol, at, False
+
+
+@oracle
+def headers(frame: bytes) -> Verdict:
+    packet = view(frame)
+    if packet.version == 4:
+        protocol, at, later = packet.protocol, (packet.ip[0] & 15) * 4, packet.offset > 0
+    elif packet.version == 6:
+        protocol, at, later = _behind_extensions(packet)
+    else:
+        return {0x0806: 14, 0x88F7: 14 + 34}.get(packet.kind, 0)
+    sizes = {1: 8, 58: 8, 17: 8, 6: 0 if later else (packet.ip[at + 12] >> 4) * 4}
+    return 14 + at + (0 if later else sizes[protocol])
+
+
+@oracle
+def untagged(frame: bytes) -> Verdict:
+    return view(frame).kind not in (0x8100, 0x88A8)
+
+
+@oracle
+def link_message_of_eth0(message: bytes) -> Verdict:
+    length, kind = struct.unpack("=IH", message[:6])
+    if kind not in (16, 17):
+        return False
+    at = 32
+    while at + 4 <= length:
+        size, number = struct.unpack("=HH", message[at : at + 4])
+        if number == 3:
+            return message[at + 4 : at + size] == b"eth0\0"
+        at += (size + 3) & ~3
+    return False
+
+
 @oracle
 def syslog_error(datagram: bytes) -> Verdict:
     found = re.match(rb"<([0-9]{1,3})>", datagram)
