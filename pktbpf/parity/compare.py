@@ -7,21 +7,26 @@ both accept or both drop, and keep the same number of bytes.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pktbpf import engine as engines
-from pktbpf.engine.base import Env, Fault, Skbs, profile
-from pktbpf.errors import KernelUnavailable, ProgramRefused
+from pktbpf.engine.base import Env, Fault, Outcome, profile
+from pktbpf.errors import ProgramRefused
 from pktbpf.kernel import syscall
 from pktbpf.kernel.observed import Observed
 from pktbpf.kernel.rigs import Rig
 from pktbpf.program import Program, Verified
+
+_CALL, _PRANDOM = 0x85, 7
+_SEEDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,49 +58,105 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """pairs: program-packet pairs compared. undelivered: packets that no socket of the rig gets, not compared.
+    """pairs: program-packet pairs compared. accepted: those that the kernel took. undelivered: packets that no
+    socket of the rig gets. unpredictable: packets whose verdict hangs on a random number; neither is compared.
     differing: 0-based numbers of the packets with different verdicts. first: the first of them in full."""
 
-    pairs: int
-    undelivered: int
+    pairs: int = 0
+    accepted: int = 0
+    undelivered: int = 0
+    unpredictable: int = 0
     differing: tuple[int, ...] = ()
     first: Difference | None = None
-    accepted: int = 0
-    details: tuple[Difference, ...] = field(default=(), compare=False)
 
     @property
     def equal(self) -> int:
         """Pairs with the same verdict."""
         return self.pairs - len(self.differing)
 
+    @property
+    def packets(self) -> int:
+        """Packets given, compared or not."""
+        return self.pairs + self.undelivered + self.unpredictable
 
-@contextlib.contextmanager
-def attached(rig: Rig, program: Program, *, extended: bool = False) -> Iterator[None]:
-    """`program` on the rig's sockets: as the classic filter it comes from, or (`extended`, or without one) through
-    bpf(2). Raises ProgramRefused with the kernel's errno, or KernelUnavailable."""
-    if program.classic is not None and not extended:
-        number = rig.attach_classic(program.classic.to_bytes())
+    def __add__(self, other: Comparison) -> Comparison:
+        """This one, then `other` over the packets that follow."""
+        moved = None if other.first is None else replace(other.first, index=other.first.index + self.packets)
+        return Comparison(
+            self.pairs + other.pairs,
+            self.accepted + other.accepted,
+            self.undelivered + other.undelivered,
+            self.unpredictable + other.unpredictable,
+            self.differing + tuple(row + self.packets for row in other.differing),
+            self.first or moved,
+        )
+
+
+class Session:
+    """A program on the rig's sockets and, made ready by an engine, on our side. A context manager.
+
+    Attached as the classic filter that it comes from; with `extended`, or without one, loaded through bpf(2). Entering it
+    raises ProgramRefused with the kernel's errno, or KernelUnavailable.
+    """
+
+    def __init__(
+        self, verified: Verified, rig: Rig, *, engine: str = "interpreter", extended: bool = False,
+        env: Env | None = None,
+    ):  # fmt: skip
+        self.rig = rig
+        self.program = verified.program
+        self._extended = extended or verified.program.classic is None
+        env = env or Env()
+        # More seeds than one tell which verdicts hang on a random number.
+        seeds = range(env.seed, env.seed + (_SEEDS if uses_random(self.program) else 1))
+        self._runners = [engines.get(engine).prepare(verified, replace(env, seed=seed)) for seed in seeds]
+        self._fd: int | None = None
+
+    def __enter__(self) -> Self:
+        number, log = self._attach()
         if number:
-            raise ProgramRefused(number, None, "the live kernel refuses to attach the filter")
-        yield
-        return
-    if program.internal_calls:
-        raise ProgramRefused(
-            22, program.internal_calls[0], "calls a function that only the kernel's own translation can call",
-            hint="attach the classic filter instead",
-        )  # fmt: skip
-    try:
-        fd = syscall.load_program(program.to_bytes(), license=program.license)
-    except syscall.LoadRefused as refusal:
-        raise ProgramRefused(refusal.errno or 22, None, str(refusal), log=refusal.log) from None
-    try:
-        number = rig.attach_extended(fd)
-        if number:
-            raise KernelUnavailable(number, "SO_ATTACH_BPF")
-        yield
-        rig.detach()
-    finally:
-        os.close(fd)
+            self.__exit__(None, None, None)
+            raise ProgramRefused(number, None, "the live kernel refuses the program", log=log)
+        return self
+
+    def _attach(self) -> tuple[int, str]:
+        if not self._extended and self.program.classic is not None:
+            return self.rig.attach_classic(self.program.classic.to_bytes()), ""
+        if self.program.internal_calls:
+            raise ProgramRefused(
+                errno.EINVAL, self.program.internal_calls[0],
+                "calls a function that only the kernel's own translation can call",
+                hint="attach the classic filter instead",
+            )  # fmt: skip
+        try:
+            self._fd = syscall.load_program(self.program.to_bytes(), license=self.program.license)
+        except syscall.LoadRefused as refusal:
+            return refusal.errno or errno.EINVAL, refusal.log
+        return self.rig.attach_extended(self._fd), ""
+
+    def run(self, packets: Sequence[bytes]) -> Comparison:
+        """Both sides over the next packets: payloads for the unix rig, Ethernet frames for the others."""
+        observed = self.rig.run(packets)
+        outcomes = [runner.run(observed.skbs) for runner in self._runners]
+        first = outcomes[0]
+        steady = np.ones(len(observed), dtype=np.bool_)
+        for outcome in outcomes[1:]:
+            steady &= outcome.verdict == first.verdict
+        kept = profile(self.rig.profile).kept(first.verdict, observed.skbs.length)
+        return judge(observed, first, kept, steady)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.rig.detach()
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def uses_random(program: Program) -> bool:
+    """Whether the program asks for random numbers (the classic extension or bpf_get_prandom_u32)."""
+    return any(insn.code == _CALL and not insn.src and insn.imm == _PRANDOM for insn in program.insns)
 
 
 def compare(
@@ -107,46 +168,40 @@ def compare(
     extended: put the translation of a classic program into the kernel instead of the program itself. Raises
     ProgramRefused when the kernel refuses the program, KernelUnavailable when it cannot be asked.
     """
-    with attached(rig, verified.program, extended=extended):
-        observed = rig.run(packets)
-    runner = engines.get(engine).prepare(verified, env or Env())
-    return judge(observed, *ours(runner.run(observed.skbs), observed.skbs, rig.profile))
-
-
-def ours(
-    outcome: engines.base.Outcome, skbs: Skbs, profile_name: str
-) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int64]]:
-    """(verdict, fault, kept) columns of our side under the trim rule of a profile."""
-    return outcome.verdict, outcome.fault, profile(profile_name).kept(outcome.verdict, skbs.length)
+    with Session(verified, rig, engine=engine, extended=extended, env=env) as session:
+        return session.run(packets)
 
 
 def judge(
-    observed: Observed, verdict: NDArray[np.uint32], fault: NDArray[np.uint8], kept: NDArray[np.int64]
+    observed: Observed, outcome: Outcome, kept: NDArray[np.int64], steady: NDArray[np.bool_] | None = None
 ) -> Comparison:
-    """Both sides' columns, pair by pair."""
-    accepted = verdict != 0
-    differs = observed.delivered & ((accepted != observed.accepted) | (kept != observed.kept) | (fault != Fault.NONE))
-    rows = np.flatnonzero(differs)
+    """Both sides' columns, pair by pair. kept: int64[n], what our side keeps. steady: bool[n], False where our verdict
+    depends on a random number."""
+    steady = np.ones(len(observed), dtype=np.bool_) if steady is None else steady
+    counted = observed.delivered & steady
+    accepted = outcome.verdict != 0
+    unequal = (accepted != observed.accepted) | (kept != observed.kept) | (outcome.fault != Fault.NONE)
+    rows = np.flatnonzero(counted & unequal)
     return Comparison(
-        pairs=int(observed.delivered.sum()),
+        pairs=int(counted.sum()),
+        accepted=int((counted & observed.accepted).sum()),
         undelivered=int((~observed.delivered).sum()),
+        unpredictable=int((observed.delivered & ~steady).sum()),
         differing=tuple(int(row) for row in rows),
-        first=_difference(observed, verdict, fault, kept, int(rows[0])) if len(rows) else None,
-        accepted=int(observed.accepted.sum()),
+        first=_difference(observed, outcome, kept, int(rows[0])) if len(rows) else None,
     )
 
 
-def _difference(
-    observed: Observed, verdict: NDArray[np.uint32], fault: NDArray[np.uint8], kept: NDArray[np.int64], row: int
-) -> Difference:
+def _difference(observed: Observed, outcome: Outcome, kept: NDArray[np.int64], row: int) -> Difference:
     skbs = observed.skbs
     base, head = int(skbs.base[row]), int(skbs.head[row])
-    reason = Fault(int(fault[row]))
+    fault = Fault(int(outcome.fault[row]))
+    value = int(outcome.verdict[row])
     return Difference(
         index=row,
-        ours=Verdict(bool(verdict[row]), int(kept[row]), "" if reason is Fault.NONE else reason.name.lower()),
+        ours=Verdict(bool(value), int(kept[row]), "" if fault is Fault.NONE else fault.name.lower()),
         kernel=Verdict(bool(observed.accepted[row]), int(observed.kept[row])),
-        value=int(verdict[row]),
+        value=value,
         packet=skbs.data[base : base + int(skbs.captured[row])].tobytes(),
         before=skbs.data[base - head : base].tobytes(),
     )

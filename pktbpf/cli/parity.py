@@ -1,0 +1,113 @@
+"""`pktbpf parity`: the live kernel's verdict beside ours, packet by packet."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pktbpf.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from pktbpf.kernel.rigs import Rig
+
+RIGS = ("unix", "packet", "packet-dgram", "udp", "raw-ip")
+
+
+@click.command()
+@click.argument("capture", required=False, metavar="CAPTURE")
+@click.option("-F", "--filter", "prog", metavar="PROG", help="A file in any form, or a pcap-filter expression.")
+@click.option("--rig", type=click.Choice(RIGS), default="unix",
+              help="The live socket; unix needs no root, the others a network namespace [unix].")  # fmt: skip
+@click.option("-c", "count", type=click.IntRange(min=1), metavar="N", help="Stop after N packets.")
+@click.option("-O", "no_optimize", is_flag=True, help="Compile an expression without libpcap's optimizer.")
+@click.option("--engine", type=click.Choice(("interpreter", "reference")), default="interpreter",
+              help="What runs our side [interpreter].")  # fmt: skip
+@click.option("--extended", is_flag=True, help="Load our translation of a classic filter by bpf(2) (root).")
+@click.option("--random", "programs", type=click.IntRange(min=1), metavar="N",
+              help="Instead of a capture and a filter: N random programs, 25 random packets each.")  # fmt: skip
+@click.option("--seed", type=int, default=0, metavar="N", help="Seed of --random [0].")
+@click.option("--format", "form", type=click.Choice(("text", "json")), default="text", help="[text]")
+def command(**options: Any) -> None:
+    """Give every packet to the live kernel and to pktbpf, and compare what they keep of it.
+
+    The exit code is 3 when a verdict, a kept length or the admission of the program differs. Packets that the capture
+    cut short are given to both sides as if they were whole.
+
+    \b
+    Examples:
+      pktbpf parity web.pcap --filter filters/tcp-port-80.bpf
+      pktbpf parity web.pcap --filter 'tcp port 80' --rig packet --format json
+      pktbpf parity --random 1000 --rig packet
+    """
+    if options["programs"] is None:
+        if options["capture"] is None or options["prog"] is None:
+            raise click.UsageError("give a capture and --filter PROG, or --random N")
+    elif options["capture"] is not None or options["prog"] is not None:
+        raise click.UsageError("--random makes its own programs and packets")
+    from pktbpf.kernel.rigs import open_rig
+
+    with open_rig(options["rig"]) as rig:
+        if options["programs"] is None:
+            _capture(rig, options)
+        else:
+            _random(rig, options)
+
+
+def _capture(rig: Rig, options: dict[str, Any]) -> None:
+    from pktbpf.parity import render
+    from pktbpf.parity.captures import replay_capture
+    from pktbpf.parity.compare import Comparison
+
+    total = Comparison()
+    failure: Exception | None = None
+    try:
+        for part in replay_capture(
+            options["capture"], options["prog"], rig, engine=options["engine"], extended=options["extended"],
+            count=options["count"], optimize=not options["no_optimize"],
+        ):  # fmt: skip
+            total += part
+    except Exception as error:
+        if not total.packets:
+            raise
+        failure = error
+    given = {
+        "capture": options["capture"],
+        "filter": options["prog"],
+        "rig": options["rig"],
+        "engine": options["engine"],
+    }
+    if options["form"] == "json":
+        click.echo(json.dumps(render.as_object(total, **given), indent=2))
+    else:
+        click.echo(render.as_text(total, [(name, str(value)) for name, value in given.items()]))
+    if failure is not None:
+        raise failure
+    if total.differing:
+        raise CheckFailed(f"{len(total.differing)} of {total.pairs} verdicts differ from the live kernel's")
+
+
+def _random(rig: Rig, options: dict[str, Any]) -> None:
+    from pktbpf.parity import render
+    from pktbpf.parity.captures import random_run
+
+    run = random_run(options["programs"], options["seed"], rig, engine=options["engine"], extended=options["extended"])
+    given = {"programs": run.programs, "seed": options["seed"], "rig": options["rig"], "engine": options["engine"]}
+    admission = {"checked": run.programs, "differing": len(run.admission)}
+    if options["form"] == "json":
+        fields = {**given, "admission": admission}
+        if run.first is not None:
+            fields["program"] = run.first[0].to_bytes().hex()
+        click.echo(json.dumps(render.as_object(run.total, **fields), indent=2))
+    else:
+        heading = [(name, str(value)) for name, value in given.items()]
+        heading.append(("admission", f"{run.programs:,} damaged programs checked, {len(run.admission):,} differing"))
+        click.echo(render.as_text(run.total, heading))
+        if run.first is not None:
+            click.echo("\nits program:\n" + "\n".join(f"  {insn}" for insn in run.first[0].insns))
+    if run.admission:
+        worst = run.admission[0]
+        raise CheckFailed(f"admission differs: kernel errno {worst.kernel}, ours {worst.ours} ({worst.reason})")
+    if run.total.differing:
+        raise CheckFailed(f"{len(run.total.differing)} of {run.total.pairs} verdicts differ from the live kernel's")
