@@ -1,0 +1,225 @@
+"""What an object file gives: `Object` with programs, map definitions, variables; all frozen.
+
+A MapDefinition is a MapSpec that also knows its types, first contents and pinning. Slots of a program array hold
+ProgramRef, which finds the program when asked, since programs and arrays of programs refer to each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pktbpf.errors import ObjectError, UsageError
+from pktbpf.objfile.btf import Btf
+from pktbpf.objfile.btf_data import DataType
+from pktbpf.program import MapSpec, Program
+
+BPF_F_RDONLY_PROG, BPF_F_MMAPABLE = 1 << 7, 1 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRef:
+    """A program of the same object by name; `program` is it."""
+
+    name: str
+    home: Mapping[str, Program] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def program(self) -> Program:
+        """The program; ObjectError when the object has it in a section that no socket filter comes from."""
+        if self.name not in self.home:
+            raise ObjectError(f"program {self.name!r} is not among the socket filters of the object")
+        return self.home[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class MapDefinition(MapSpec):
+    """A map of an object.
+
+    key_type, value_type: BTF types, None where the object says nothing. initial: bytes of the only element of a data
+    section, else None. slots: index -> ProgramRef or MapDefinition, first contents of a program array or map of maps.
+    frozen: user space may not write it once its contents are in (.rodata). section: where it was defined. pinning: 1
+    for by name. key_type_id, value_type_id: what BPF_MAP_CREATE is told, 0 for kinds that take none. kernel_name: what
+    libbpf calls it towards the kernel.
+    """
+
+    key_type: DataType | None = field(default=None, compare=False, repr=False)
+    value_type: DataType | None = field(default=None, compare=False, repr=False)
+    initial: bytes | None = field(default=None, repr=False)
+    slots: Mapping[int, ProgramRef | MapDefinition] = field(default_factory=dict, compare=False)
+    frozen: bool = False
+    section: str = ""
+    pinning: int = 0
+    numa_node: int | None = None
+    key_type_id: int = 0
+    value_type_id: int = 0
+    kernel_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A global variable: the data map it lies in, byte offset, size, and its type where the object has BTF."""
+
+    name: str
+    map: str
+    offset: int
+    size: int
+    type: DataType | None = field(default=None, compare=False)
+
+    def decode(self, data: bytes) -> Any:
+        """Its value in the bytes of the data map; an int (or bytes, for odd sizes) without BTF."""
+        raw = data[self.offset : self.offset + self.size]
+        if self.type is not None:
+            return self.type.decode(raw)
+        return int.from_bytes(raw, "little") if self.size in (1, 2, 4, 8) else raw
+
+    def replace(self, data: bytes, path: str, value: Any) -> bytes:
+        """`data` with the variable, or the part of it that `path` names, set. UsageError for what does not fit."""
+        start, end = self.offset, self.offset + self.size
+        kind = self.type
+        if kind is not None:
+            if path:
+                start_in, kind = kind.part(path)
+                start += start_in
+                end = start + kind.size
+            try:
+                raw = kind.replace(data[start:end], value)
+            except UsageError as error:
+                raise UsageError(f"{self.name}{path}: {error}") from None
+        else:
+            raw = self._untyped(path, value)
+        return data[:start] + raw + data[end:]
+
+    def _untyped(self, path: str, value: Any) -> bytes:
+        if path:
+            raise UsageError(f"{self.name}: the object has no BTF to know {path!r} from")
+        if isinstance(value, bytes):
+            raw = value
+        else:
+            try:
+                number = int(value, 0) if isinstance(value, str) else int(value)
+                raw = (number % (1 << 8 * self.size) if number < 0 else number).to_bytes(self.size, "little")
+            except (TypeError, ValueError, OverflowError):
+                raise UsageError(f"{self.name}: {value!r} does not fit in {self.size} bytes") from None
+        if len(raw) != self.size:
+            raise UsageError(f"{self.name}: {len(raw)} bytes do not fit in {self.size}")
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramBtf:
+    """What BPF_PROG_LOAD wants beside the instructions.
+
+    raw: the object's BTF, section sizes and variable offsets filled in. functions: (slot, FUNC type id) of each
+    function. lines: (slot, offset of the file's name, offset of the line's text, line << 10 | column).
+    """
+
+    raw: bytes = field(repr=False)
+    functions: tuple[tuple[int, int], ...] = ()
+    lines: tuple[tuple[int, int, int, int], ...] = field(default=(), repr=False)
+    types: Btf | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def func_info(self) -> bytes:
+        """`struct bpf_func_info[]`, 8 bytes each."""
+        return b"".join(value.to_bytes(4, "little") for record in self.functions for value in record)
+
+    @property
+    def line_info(self) -> bytes:
+        """`struct bpf_line_info[]`, 16 bytes each."""
+        return b"".join(value.to_bytes(4, "little") for record in self.lines for value in record)
+
+    def function_names(self) -> dict[int, str]:
+        """First slot of each function -> its name."""
+        if self.types is None:
+            return {}
+        return {slot: self.types.type(number).name for slot, number in self.functions}
+
+
+@dataclass(frozen=True)
+class Object:
+    """A loaded object file.
+
+    programs: the socket filters by function name, in the file's order. maps: all maps by name, data sections among them
+    (".rodata"). variables: global variables by name. others: entry functions of other sections -> section name.
+    """
+
+    path: str
+    license: str
+    programs: Mapping[str, Program]
+    maps: Mapping[str, MapDefinition]
+    variables: Mapping[str, Variable] = field(default_factory=dict)
+    btf: Btf | None = field(default=None, repr=False)
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Program:
+        return self.program(name)
+
+    def program(self, name: str | None = None) -> Program:
+        """The program of this name; without a name the only one. ObjectError lists what there is."""
+        have = ", ".join(self.programs)
+        if name is None:
+            if len(self.programs) == 1:
+                return next(iter(self.programs.values()))
+            if self.programs:
+                raise ObjectError(f"{len(self.programs)} programs, choose one by name: {have}", path=self.path)
+            raise ObjectError(self._none(), path=self.path)
+        if name in self.programs:
+            return self.programs[name]
+        if name in self.others:
+            raise ObjectError(f"program {name!r} is in section {self.others[name]!r}, no socket filter", path=self.path)
+        raise ObjectError(f"no program {name!r}; there are {have or 'none'}", path=self.path)
+
+    def _none(self) -> str:
+        if not self.others:
+            return 'no socket filter; mark the function with SEC("socket")'
+        found = ", ".join(f"{name} in {section}" for name, section in self.others.items())
+        return f'no socket filter, only {found}; mark the function with SEC("socket")'
+
+    def value(self, name: str) -> Any:
+        """The first value of a global variable, or of a part of it (`cfg.limit`, `ports[2]`)."""
+        variable, path = self._variable(name)
+        value = variable.decode(self._data(variable))
+        for step in re.findall(r"\w+", path):
+            value = value[int(step)] if isinstance(value, list) else value[step]
+        return value
+
+    def with_values(self, values: Mapping[str, Any]) -> Object:
+        """The object with variables set, by name or by part: `{"threshold": 7, "cfg.limit": "0x10"}`.
+
+        Strings are read as numbers, enum names, text of char arrays or JSON, as the type wants. UsageError for a name
+        that is not there and for a value that does not fit.
+        """
+        data: dict[str, bytes] = {}
+        for name, value in values.items():
+            variable, path = self._variable(name)
+            data[variable.map] = variable.replace(data.get(variable.map, self._data(variable)), path, value)
+        return self._rebuild({name: replace(self.maps[name], initial=raw) for name, raw in data.items()})
+
+    def _variable(self, name: str) -> tuple[Variable, str]:
+        head = re.split(r"[.\[]", name, maxsplit=1)[0]
+        if head not in self.variables:
+            have = ", ".join(sorted(self.variables)) or "none"
+            raise UsageError(f"{self.path}: no global variable {head!r}; there are {have}")
+        return self.variables[head], name[len(head) :]
+
+    def _data(self, variable: Variable) -> bytes:
+        data = self.maps[variable.map].initial
+        assert data is not None
+        return data
+
+    def _rebuild(self, changed: Mapping[str, MapDefinition]) -> Object:
+        home: dict[str, Program] = {}
+        maps: dict[str, MapDefinition] = {}
+        for name, definition in self.maps.items():
+            slots = {
+                i: ProgramRef(target.name, home) if isinstance(target, ProgramRef) else target
+                for i, target in definition.slots.items()
+            }
+            maps[name] = replace(changed.get(name, definition), slots=slots)
+        for name, program in self.programs.items():
+            used = {slot: maps[spec.name] for slot, spec in program.maps.items()}
+            home[name] = replace(program, maps=used)
+        return replace(self, programs=home, maps=maps)
