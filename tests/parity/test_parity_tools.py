@@ -81,7 +81,7 @@ def test_a_wrong_translation_is_found_and_shrunk(rig: UnixRig) -> None:
     packet = bytes(range(60))
     smallest, shortest = shrink(differs, program, packet)
     assert smallest.insns == (insn("ADD_K", 0), insn("RET_A"))
-    assert shortest == b"\0"
+    assert shortest == b""  # the kernel drops it, the spoilt program takes it
     with pytest.raises(ValueError, match="agree"):
         shrink(differs, ClassicProgram((insn("RET_A"),)), packet)
 
