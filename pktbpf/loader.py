@@ -74,7 +74,7 @@ _EXPRESSION_MARKS = re.compile(r"[\s\[\](){}=<>!&|*\"']")
 
 def sniff_text(text: str) -> str:
     """The form of a text: a name of `TEXT_FORMS`, or `expression`."""
-    bare = _COMMENTS.sub(" ", text)
+    bare = _COMMENTS.sub(" ", text.lstrip("\ufeff"))
     return next((form.name for form in TEXT_FORMS if form.matches(bare)), "expression")
 
 
@@ -226,6 +226,7 @@ class _Wanted(NamedTuple):
         return self.from_text(text, path, form)
 
     def from_text(self, text: str, path: Path | None, form: str | None = None) -> Any:
+        text = text.lstrip("\ufeff")  # the mark that some editors leave
         form = form or self.form or sniff_text(text)
         source, origin = _name(path), str(path or "")
         if form == "asm":
