@@ -111,9 +111,10 @@ def _fold(total: I64) -> I64:
 class Traffic:
     """Draws chunks of packets; all randomness comes from one seeded source."""
 
-    def __init__(self, seed: int, full_share: float):
+    def __init__(self, seed: int, full_share: float, empty_share: float):
         self.random = np.random.default_rng(seed)
         self.full_share = full_share
+        self.empty_share = empty_share * (1 - full_share)
         self.clock = EPOCH_NS
         self.client = self.random.integers(0x0A000000, 0x0AFFFFFF, FLOWS)
         self.server = self.random.integers(0xC6120000, 0xC613FFFF, FLOWS)
@@ -126,7 +127,7 @@ class Traffic:
         draw = self.random.random(count)
         size = self.random.integers(*SMALL_PAYLOAD, count)
         size[draw < self.full_share] = FULL_PAYLOAD
-        size[draw > 1 - ACK_SHARE * (1 - self.full_share)] = 0
+        size[draw >= 1 - self.empty_share] = 0
         size[~np.array([kind.free for kind in KINDS])[kinds]] = 0
         fragments = np.flatnonzero(kinds == [kind.name for kind in KINDS].index("fragment"))
         size[fragments[0::2]] = FRAGMENT_PAYLOAD
@@ -277,15 +278,18 @@ def _file_header(ng: bool, unit: int) -> bytes:
     return section + struct.pack("<IIHHI", 1, total, 1, 0, 262_144) + options + struct.pack("<I", total)
 
 
-def full_share(packets: int, size: int, ng: bool) -> float:
-    """The share of full-size packets that brings the file to about `size` bytes."""
+def shares(packets: int, size: int, ng: bool) -> tuple[float, float]:
+    """The shares of full-size and of empty packets, among those of free length, for a file of about `size` bytes."""
     free = sum(kind.share for kind in KINDS if kind.free and kind.name != "fragment")
     fragment = next(kind.share for kind in KINDS if kind.name == "fragment")
     fixed = sum(kind.share * len(kind.template) for kind in KINDS) + (33.5 if ng else 16)
     fixed += fragment * (FRAGMENT_PAYLOAD + FRAGMENT_REST) / 2
-    small = (SMALL_PAYLOAD[0] + SMALL_PAYLOAD[1] - 1) / 2 * (1 - ACK_SHARE)
     wanted = (size / packets - fixed) / free
-    return float(min(max((wanted - small) / (FULL_PAYLOAD - small), 0.0), 1.0))
+    middle = (SMALL_PAYLOAD[0] + SMALL_PAYLOAD[1] - 1) / 2
+    small = middle * (1 - ACK_SHARE)
+    if wanted < small:
+        return 0.0, float(min(1 - wanted / middle, 1.0))
+    return float(min((wanted - small) / (FULL_PAYLOAD - small), 1.0)), ACK_SHARE
 
 
 def write(
@@ -294,7 +298,7 @@ def write(
     """Write a capture of `packets` packets and about `size` bytes; the bytes written."""
     ng = format == "pcapng"
     unit = 1_000_000_000 if nanosecond else 1_000_000
-    traffic = Traffic(seed, full_share(packets, size, ng))
+    traffic = Traffic(seed, *shares(packets, size, ng))
     written = file.write(_file_header(ng, unit))
     for done in range(0, packets, CHUNK):
         written += file.write(_chunk(traffic, min(CHUNK, packets - done), ng, unit))

@@ -55,8 +55,9 @@ class PcapngReader:
         self.big = False
         self.clamped = 0
         self._first = 0  # number of this section's first interface
-        self._rows: list[tuple[int, ...]] = []
-        self._table: NDArray[np.uint64] = np.zeros((0, _WORDS), dtype=np.uint64)
+        self._known = 0  # interfaces of this section, rows of the table in use
+        self._table: NDArray[np.uint64] = np.zeros((4, _WORDS), dtype=np.uint64)
+        self._pseudo = False  # an interface whose packets have pseudo headers in the capturing host's byte order
         self._most = BLOCK_MOST
         self._section(opening=True)
         if self.fill(Columns(1), until_interface=True) == 0 and not self.interfaces:
@@ -71,14 +72,14 @@ class PcapngReader:
         state = np.zeros(walk.STATE_WORDS, dtype=np.int64)
         while True:
             count = walk.walk_pcapng(
-                window.data, window.begin, window.end, 0, self.big, self._most, self._table, self._first,
+                window.data, window.begin, window.end, 0, self.big, self._most, self._table[: self._known], self._first,
                 columns.start, columns.caplen, columns.wirelen, columns.timestamp, columns.interface, state,
             )  # fmt: skip
             window.begin = int(state[walk.NEXT])
             self.clamped += int(state[walk.CLAMPED])
             state[walk.CLAMPED] = 0
             if count:
-                if self.big and any(one.linktype in pseudo.LINKTYPES for one in self.interfaces):
+                if self.big and self._pseudo:
                     pseudo.swap_rows(window.data, columns, count, self.interfaces)
                 return int(count)
             status, detail = int(state[walk.STATUS]), int(state[walk.DETAIL])
@@ -121,7 +122,7 @@ class PcapngReader:
         if status == walk.BAD_TRAILER:
             return f"a block begins with the length {detail} and ends with the length {detail2}"
         if status == walk.BAD_INTERFACE:
-            return f"a packet came in on interface {detail}, the section describes {len(self._rows)}"
+            return f"a packet came in on interface {detail}, the section describes {self._known}"
         if status == walk.BAD_SNAPLEN:
             return f"captured length {detail} is more than the interface's snapshot length {detail2}"
         return f"the {_BLOCK_NAMES[detail]} is too short for what it holds"
@@ -154,8 +155,7 @@ class PcapngReader:
         window.begin += total
         self.big = big
         self._first = len(self.interfaces)
-        self._rows = []
-        self._table = np.zeros((0, _WORDS), dtype=np.uint64)
+        self._known = 0
 
     def _interface(self, total: int) -> None:
         """Take in the interface description of `total` bytes that is next; the block is held and sound."""
@@ -172,8 +172,11 @@ class PcapngReader:
         self._most = max(self._most, linktypes.max_snaplen(linktype) + BLOCK_OVERHEAD)
         self.interfaces.append(Interface(linktype, limit, units, options.name, options.fcs))
         fast = _INT64_MOST // max(factor, 1)
-        self._rows.append((limit, mode, factor, units, options.offset & 0xFFFFFFFFFFFFFFFF, fast))
-        self._table = np.array(self._rows, dtype=np.uint64)
+        if self._known == len(self._table):
+            self._table = np.concatenate((self._table, np.zeros_like(self._table)))
+        self._table[self._known] = (limit, mode, factor, units, options.offset & 0xFFFFFFFFFFFFFFFF, fast)
+        self._known += 1
+        self._pseudo = self._pseudo or linktype in pseudo.LINKTYPES
         window.begin += total
 
     def _options(self, raw: bytes, order: str) -> _Options:

@@ -48,11 +48,15 @@ class FileStream:
         self.position = 0
         self._file = file
         self._owned = owned
-        # readinto1 returns what is at hand; readinto of a buffered pipe would wait for the whole window.
-        self._read = getattr(file, "readinto1", None) or getattr(file, "readinto", None) or self._copy_in
+        # Of a buffered reader only read1 gives what is at hand; readinto1 goes on to a read that may block on a pipe.
+        self._some = getattr(file, "read1", None) or getattr(file, "read", None)
+        buffered = hasattr(file, "read1") or not hasattr(file, "readinto")
+        self._read = self._copy_in if buffered else file.readinto
 
-    def _copy_in(self, view: memoryview) -> int:
-        data = self._file.read(len(view))
+    def _copy_in(self, view: memoryview) -> int | None:
+        data = self._some(len(view)) if self._some else None
+        if data is None:
+            return None
         if not isinstance(data, bytes | bytearray | memoryview):
             raise CaptureError("the file object gives text; open it in binary mode", path=self.name)
         view[: len(data)] = data

@@ -53,7 +53,7 @@ class Window:
             self.begin, self.end = 0, held
         if held == len(self.data):
             self._resize(2 * held)
-        elif held == 0 and len(self.data) > self.size:
+        elif held < self.size < len(self.data):
             self._resize(self.size)
         count = self.stream.readinto(self._view[self.end :])
         self.ended = count == 0

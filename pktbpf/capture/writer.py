@@ -89,9 +89,10 @@ class PcapngEncoder:
 
     def __init__(self, interfaces: Sequence[Interface]):
         self.outside = 0
-        self._written: list[Interface] = []
+        self._equal: dict[Interface, list[int]] = {}  # interfaces in the file, by what they say
         self._source: Sequence[Interface] | None = None
-        self._cards: list[int] = []
+        self._taken: dict[Interface, int] = {}  # how many equal ones the present input has used
+        self._cards: list[int] = []  # the input's interface number to the file's
         self._codes: list[int] = []
         self._begin = self._adopt(interfaces)
 
@@ -115,19 +116,19 @@ class PcapngEncoder:
     def _adopt(self, interfaces: Sequence[Interface]) -> bytes:
         """Map the interfaces of an input to those of the file; the descriptions to write."""
         if interfaces is not self._source:
-            self._source, self._cards = interfaces, []
-        described = b""
+            self._source, self._cards, self._taken = interfaces, [], {}
+        described = []
         for interface in interfaces[len(self._cards) :]:
-            equal = (n for n, old in enumerate(self._written) if old == interface and n not in self._cards)
-            card = next(equal, None)
-            if card is None:
-                card = len(self._written)
+            equal = self._equal.setdefault(interface, [])
+            taken = self._taken.get(interface, 0)
+            if taken == len(equal):
                 code = resolution_code(interface.resolution)
-                described += _description(interface, code)
-                self._written.append(interface)
+                described.append(_description(interface, code))
+                equal.append(len(self._codes))
                 self._codes.append(code)
-            self._cards.append(card)
-        return described
+            self._cards.append(equal[taken])
+            self._taken[interface] = taken + 1
+        return b"".join(described)
 
     def _ticks(self, stamps: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.uint64]:
         """ns since 1970 in the units of if_tsresol codes, such that reading gives the same ns back where it can."""
