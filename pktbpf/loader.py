@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -70,6 +72,11 @@ _PATH_SUFFIXES = (
 )  # fmt: skip
 _PREFIX_LENGTH = re.compile(r"[0-9a-fA-F.:]+/\d+")
 _EXPRESSION_MARKS = re.compile(r"[\s\[\](){}=<>!&|*\"']")
+
+
+# What pipes and standard input gave: they can be read once, and a filter is asked for its form before it is loaded.
+_pipes: dict[tuple[str, int, int], bytes] = {}
+_standard_input: list[Any] = []
 
 
 def sniff_text(text: str) -> str:
@@ -132,13 +139,17 @@ def load(
     return wanted.from_text(source, None)
 
 
-def load_filter_argument(
-    argument: str, linktype: str | int | None = None, **options: Any
-) -> ClassicProgram | Program | Any:
-    """What `--filter ARGUMENT` means: a file in any form, or an expression; `-` is standard input."""
-    if argument == "-":
-        return load(_read_standard_input(), linktype=linktype, **options)
-    return load(argument, linktype=linktype, **options)
+def load_filter_argument(argument: str, linktype: str | int | None = None, **options: Any) -> ClassicProgram | Program:
+    """What `--filter ARGUMENT` means: a file in any form, or an expression; `-` is standard input.
+
+    Options as `load`. An object stands for its only program; ObjectError names them where it has several.
+    """
+    source: Source = _read_standard_input() if argument == "-" else argument
+    loaded = load(source, linktype=linktype, **options)
+    if isinstance(loaded, ClassicProgram | Program):
+        return loaded
+    only: Program = loaded.program()
+    return only
 
 
 def read_text(file: str) -> str:
@@ -152,7 +163,7 @@ def read_text(file: str) -> str:
 def is_expression(argument: str) -> bool:
     """Whether `--filter ARGUMENT` is an expression (given itself or in a file), which each link type compiles anew."""
     if argument == "-":
-        return False
+        return sniff_bytes(_read_standard_input()) == "expression"
     if _names_a_file(argument):
         return sniff_bytes(_read(Path(argument))) == "expression"
     return not looks_like_path(argument) and sniff_text(argument) == "expression"
@@ -183,8 +194,14 @@ def _name(path: Path | None) -> str | None:
 
 def _read(path: Path) -> bytes:
     try:
+        status = path.stat()
+        key = (str(path), status.st_dev, status.st_ino)
+        if key in _pipes:
+            return _pipes[key]
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE_SIZE + 1)
+        if not stat.S_ISREG(status.st_mode):
+            _pipes[key] = data
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
         raise FilterSyntaxError(reason[0].lower() + reason[1:], source=str(path)) from None
@@ -196,9 +213,11 @@ def _read(path: Path) -> bytes:
 
 
 def _read_standard_input() -> bytes:
-    import sys
-
-    return sys.stdin.buffer.read(MAX_FILE_SIZE)
+    stream = sys.stdin.buffer
+    if not _standard_input or _standard_input[0] is not stream:
+        _standard_input[:] = [stream, stream.read(MAX_FILE_SIZE)]
+    data: bytes = _standard_input[1]
+    return data
 
 
 class _Wanted(NamedTuple):
@@ -217,7 +236,7 @@ class _Wanted(NamedTuple):
         if form == "elf":
             from pktbpf.objfile import load_object
 
-            return load_object(data if path is None else path, program=self.program)
+            return load_object(data, program=self.program, path=_name(path))
         if form in ("raw", "raw-extended"):
             return _from_raw(data, form, path)
         text = decode_text(data)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pktbpf.errors import FilterSyntaxError, UsageError
+from pktbpf.errors import UsageError
 from pktbpf.program import ClassicProgram, Program
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -95,10 +95,8 @@ def render(program: ClassicProgram | Program, form: str) -> str | bytes:
     return writers[form](program)
 
 
-def write(program: Any, form: str, output: str | None) -> None:
+def write(program: ClassicProgram | Program, form: str, output: str | None) -> None:
     """Print, or write to the file `output`. Raises UsageError rather than sending bytes to a terminal."""
-    if not isinstance(program, ClassicProgram | Program):
-        raise FilterSyntaxError(f"{type(program).__name__} is no single program; choose one with --program")
     content = render(program, form)
     if output not in (None, "-"):
         data = content if isinstance(content, bytes) else content.encode()

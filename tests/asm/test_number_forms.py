@@ -98,7 +98,7 @@ def test_constant_expressions(expression: str, value: int) -> None:
 def test_one_of_several_arrays() -> None:
     text = "struct sock_filter one[] = {{6, 0, 0, 1}};\nstruct sock_filter two[] = {{6, 0, 0, 2}};"
     assert c(text, "two") == [(6, 0, 0, 2)]
-    with pytest.raises(FilterSyntaxError, match="2 arrays .* choose one by its name: one, two"):
+    with pytest.raises(FilterSyntaxError, match=r"2 arrays .* choose one by its name: one, two"):
         c(text)
     with pytest.raises(FilterSyntaxError, match="is named 'three'; there are: one, two"):
         c(text, "three")

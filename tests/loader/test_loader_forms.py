@@ -1,6 +1,7 @@
 """Every form recognised from path, text and bytes; nothing misread; damaged filters give only errors of the family."""
 
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pktbpf
 from pktbpf import loader
 from pktbpf.asm import classic_dis, listing
 from pktbpf.asm.classic_text import assemble
-from pktbpf.errors import ExpressionError, FilterSyntaxError, PktbpfError, UsageError
+from pktbpf.errors import ExpressionError, FilterSyntaxError, ObjectError, PktbpfError, UsageError
 from pktbpf.program import ClassicProgram, Program
 
 CLASSIC = assemble("ldh [12]\njeq #0x800 jt 2 jf 3\nret #262144\nret #0")
@@ -146,17 +147,41 @@ def test_is_expression(tmp_path: Path) -> None:
         path.write_text(text)
         assert loader.is_expression(str(path)) == (form == "expression")
         assert loader.is_expression(text) == (form == "expression")
-    assert not loader.is_expression("-")
     path.write_bytes(CLASSIC.to_bytes())
     assert not loader.is_expression(str(path))
 
 
-def test_standard_input() -> None:
-    code = "from pktbpf.loader import load_filter_argument as f; print(f('-').insns)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=CLASSIC.to_bytes(), capture_output=True, check=True, timeout=60
+@pytest.mark.parametrize(("argument", "text"), [("-", "ret #7"), ("-", "tcp"), ("/dev/stdin", "tcp")])
+def test_standard_input_and_pipes_are_read_once(argument: str, text: str) -> None:
+    code = (
+        "import sys; from pktbpf import loader as l; a = sys.argv[1]; print(l.is_expression(a)); "
+        "print(l.load_filter_argument(a).insns); print(l.load_filter_argument(a, 'RAW').insns)"
     )
-    assert done.stdout.decode().strip() == str(CLASSIC.insns)
+    done = subprocess.run(
+        [sys.executable, "-c", code, argument], input=text, text=True, capture_output=True, check=True, timeout=60
+    )
+    expected = [loader.load(text).insns, loader.load(text, linktype="RAW").insns]
+    assert done.stdout.splitlines() == [str(text == "tcp"), *map(str, expected)]
+
+
+def test_objects(tmp_path: Path) -> None:
+    """A damaged object is an object still, and its error names the file."""
+    path = tmp_path / "x.o"
+    path.write_bytes(b"\x7fELF" + bytes(60))
+    assert loader.sniff_bytes(path.read_bytes()) == "elf"
+    with pytest.raises(ObjectError, match=re.escape(str(path))):
+        loader.load(path)
+
+
+def test_an_object_stands_for_its_only_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loaded:
+        def program(self) -> Program:
+            return Program.from_bytes(EXTENDED_RAW)
+
+    monkeypatch.setattr("pktbpf.objfile.load_object", lambda *_args, **_options: Loaded())
+    assert isinstance(loader.load(b"\x7fELF"), Loaded)
+    monkeypatch.setattr(loader, "_read_standard_input", lambda: b"\x7fELF")
+    assert loader.load_filter_argument("-").to_bytes() == EXTENDED_RAW
 
 
 @pytest.mark.parametrize(
