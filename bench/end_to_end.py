@@ -72,6 +72,7 @@ def dpkt_loop(path: Path) -> float:
 
 def scapy_loop(path: Path) -> float:
     """Reading and dissecting with scapy, as it always does, of a part of the capture."""
+    import scapy.all  # noqa: F401  registers Ethernet
     from scapy.utils import PcapReader
 
     begun = time.perf_counter()

@@ -184,7 +184,7 @@ def _sinks(options: Options, session: Session) -> list[Sink]:
     if options.write is not None:
         from pktbpf.replayer.output import WriterSink
 
-        sinks.append(WriterSink(options.write if options.write != "-" else _output()))
+        sinks.append(WriterSink(options.write if options.write != "-" else _output(), options.sources))
     if options.packets:
         from pktbpf.report.printer import Printer
 
@@ -210,7 +210,7 @@ def _environment(options: Options) -> Env:
     from pktbpf.engine.base import Env
     from pktbpf.replayer.api import environment
 
-    metadata = dict(_metadatum(text) for text in options.meta)
+    metadata: dict[str, int | None] = dict(_metadatum(text) for text in options.meta)
     env = Env(mac=_mac(options.mac), strip_vlan=options.strip_vlan, seed=options.seed, cpu=options.cpu)
     return environment(env, metadata)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
-from pktbpf.abi.context import COLUMNS
+from pktbpf.abi.context import COLUMNS, UNSET
 from pktbpf.capture import linktypes
 from pktbpf.capture.batch import Batch
 from pktbpf.engine.base import Env, profile
@@ -38,7 +38,7 @@ def replay(
     columns: bool = True,
     errors: Literal["raise", "keep"] = "raise",
     on_batch: Callable[[int, Batch, Sequence[Judged]], None] | None = None,
-    **metadata: int,
+    **metadata: int | None,
 ) -> Results:
     """Run every packet of the captures through every filter, in one pass.
 
@@ -53,7 +53,7 @@ def replay(
     """
     if errors not in ("raise", "keep"):
         raise UsageError(f"errors={errors!r} is neither 'raise' nor 'keep'")
-    where = environment(env, metadata)
+    where, sources = environment(env, metadata), _captures(captures)
     socket = profile(attach)
     chosen = [Selection(one, engine=engine, profile=socket, env=where, optimize=optimize) for one in _filters(filters)]
     collected = ColumnSink() if columns else None
@@ -61,13 +61,13 @@ def replay(
     if on_batch is not None:
         sinks.append(CallbackSink(on_batch))
     if write is not None:
-        sinks.append(WriterSink(write))
+        sinks.append(WriterSink(write, sources))
     session = Session(
         chosen, profile=socket, env=where, linktype=_dlt(linktype),
         indeterminate=indeterminate, count=count, sinks=sinks,
     )  # fmt: skip
     try:
-        session.run(_captures(captures))
+        session.run(sources)
     except PktbpfError as error:
         error.results = session.results
         raise
@@ -81,13 +81,14 @@ def replay(
     return session.results
 
 
-def environment(env: Env | None, metadata: dict[str, int]) -> Env:
-    """`env` with metadata added; UsageError for a column that there is not."""
+def environment(env: Env | None, metadata: dict[str, int | None]) -> Env:
+    """`env` with metadata added, None for unset; UsageError for a column that there is not."""
     for name in metadata:
         if name not in COLUMNS:
             raise UsageError(f"unknown metadata {name!r}; there are {', '.join(COLUMNS)}")
     env = env or Env()
-    return replace(env, metadata={**env.metadata, **metadata}) if metadata else env
+    stated = {name: UNSET if value is None else int(value) for name, value in metadata.items()}
+    return replace(env, metadata={**env.metadata, **stated}) if stated else env
 
 
 def _filters(given: Any) -> list[FilterSource]:
@@ -98,7 +99,7 @@ def _filters(given: Any) -> list[FilterSource]:
     return cast("list[FilterSource]", chosen)
 
 
-def _captures(given: Any) -> Iterable[Any]:
+def _captures(given: Any) -> list[Any]:
     single = isinstance(given, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(given, "read")
     chosen = [given] if single else list(given)
     if not chosen:

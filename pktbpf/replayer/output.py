@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -19,21 +19,23 @@ from pktbpf.replayer.session import Judged
 class WriterSink:
     """Writes packets that any filter accepts, cut to the longest of what the accepting filters keep.
 
-    target: a path, `-`, or a binary file. Link type, time precision and snapshot length are those of the first capture;
-    a pcapng file describes the interfaces of all. Nothing is created when no capture can be opened.
+    target: a path, `-`, or a binary file. sources: all captures that will be read; UsageError when the target is one of
+    them. Link type, time precision and snapshot length are those of the first capture; a pcapng file describes the
+    interfaces of all. Nothing is created when no capture can be opened.
     """
 
-    def __init__(self, target: str | os.PathLike[str] | BinaryIO):
+    def __init__(self, target: str | os.PathLike[str] | BinaryIO, sources: Iterable[Any]):
+        for source in sources:
+            if _same_file(target, source):
+                raise UsageError(f"{os.fspath(source)} is read and cannot be written at the same time")
         self._target = target
         self._first: Capture | None = None
         self._writer: Writer | None = None
 
     def begin(self, capture: int, source: Capture) -> None:
-        """Remember the first input; UsageError when the output would overwrite an input."""
+        """Remember the first input."""
         if self._first is None:
             self._first = source
-        if isinstance(self._target, str | os.PathLike) and _same_file(self._target, source.path):
-            raise UsageError(f"{source.path} is read and cannot be written at the same time")
 
     def take(self, capture: int, batch: Batch, judged: Sequence[Judged]) -> None:
         """Write the accepted packets of the batch."""
@@ -60,8 +62,10 @@ class WriterSink:
         return self._writer
 
 
-def _same_file(target: str | os.PathLike[str], source: str) -> bool:
+def _same_file(target: Any, source: Any) -> bool:
+    if not (isinstance(target, str | os.PathLike) and isinstance(source, str | os.PathLike)):
+        return False
     try:
         return Path(target).samefile(source)
-    except OSError:  # one of them is no file
+    except (OSError, ValueError):  # one of them is no file
         return False
