@@ -68,8 +68,9 @@ def load_object(
 ) -> Object | Program:
     """Read an object file, given by path or as bytes; all its socket filters are linked.
 
-    program: name of the one to return instead of the Object. btf: target of CO-RE relocations: raw BTF bytes, or the path of raw BTF or of an ELF file with a .BTF section.
-    kconfig: values of `.kconfig` externs (default: the running kernel's). path: what errors call bytes. Raises
+    program: name of the one to return instead of the Object. btf: target of CO-RE relocations: raw BTF bytes, or the
+    path of raw BTF or of an ELF file with a .BTF section. kconfig: values of `.kconfig` externs (default: the running
+    kernel's). cpus: entries of a PERF_EVENT_ARRAY that states none. path: what errors call bytes. Raises
     ObjectError for a damaged object or one that no kernel would take, OSError for an unreadable file.
     """
     name = path or (os.fspath(source) if not isinstance(source, bytes) else "object")
