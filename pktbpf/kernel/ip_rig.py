@@ -18,7 +18,7 @@ from typing import Self
 from pktbpf.errors import KernelUnavailable
 from pktbpf.kernel import attach
 from pktbpf.kernel.affinity import one_processor
-from pktbpf.kernel.namespace import MAC, NAME, Namespace, Tap
+from pktbpf.kernel.namespace import LINEAR, MAC, NAME, Namespace, Tap
 from pktbpf.kernel.observed import DROPPED, UNDELIVERED, Observed, Seen
 from pktbpf.kernel.routing import accept_every_address
 
@@ -35,6 +35,8 @@ Key = tuple[int, int]
 
 class IpRig:
     """`udp` or `raw-ip`. One socket per destination port or IP protocol is opened when a packet asks for it."""
+
+    linear = LINEAR
 
     def __init__(self, profile: str) -> None:
         if profile not in ("udp", "raw-ip"):

@@ -17,7 +17,7 @@ from typing import Self
 from pktbpf.errors import KernelUnavailable
 from pktbpf.kernel import attach
 from pktbpf.kernel.affinity import one_processor
-from pktbpf.kernel.namespace import Namespace, Tap
+from pktbpf.kernel.namespace import LINEAR, Namespace, Tap
 from pktbpf.kernel.observed import DROPPED, UNDELIVERED, Observed, Seen
 
 _SOL_PACKET, _PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING = 263, 8, 23
@@ -33,6 +33,8 @@ _OUTGOING = 4
 
 class PacketRig:
     """Profile `packet` (byte 0 is the link header) or, with `datagram`, `packet-dgram` (the network header)."""
+
+    linear = LINEAR
 
     def __init__(self, *, datagram: bool = False) -> None:
         self.profile = "packet-dgram" if datagram else "packet"

@@ -13,9 +13,11 @@ NAMES: tuple[str, ...] = ("unix", "packet", "packet-dgram", "udp", "raw-ip")
 
 
 class Rig(Protocol):
-    """Sockets of the live kernel with one program on them. profile: the attach profile that they stand for."""
+    """Sockets of the live kernel with one program on them. profile: the attach profile that they stand for. linear:
+    packets of up to so many bytes are certainly in one piece of memory; longer ones the kernel may scatter."""
 
     profile: str
+    linear: int
 
     def attach_classic(self, code: bytes) -> int:
         """Put `struct sock_filter[]` in place of the program: 0 or the errno."""

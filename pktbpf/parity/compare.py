@@ -23,7 +23,7 @@ from pktbpf.errors import ProgramRefused
 from pktbpf.kernel import syscall
 from pktbpf.kernel.observed import Observed
 from pktbpf.kernel.rigs import Rig
-from pktbpf.program import Program, Verified
+from pktbpf.program import INTERNAL_NAMES, Program, Verified
 
 _CALL, _PRANDOM = 0x85, 7
 _SEEDS = 64
@@ -59,7 +59,8 @@ class Difference:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """pairs: program-packet pairs compared. accepted: those that the kernel took. undelivered: packets that no
-    socket of the rig gets. unpredictable: packets whose verdict hangs on a random number; neither is compared.
+    socket of the rig gets. unpredictable: packets whose verdict hangs on a random number or on how the
+    kernel laid them out in memory; neither is compared.
     differing: 0-based numbers of the packets with different verdicts. first: the first of them in full."""
 
     pairs: int = 0
@@ -95,7 +96,7 @@ class Comparison:
 class Session:
     """A program on the rig's sockets and, made ready by an engine, on our side. A context manager.
 
-    Attached as the classic filter that it comes from; with `extended`, or without one, loaded through bpf(2). Entering it
+    Attached as the classic filter that it comes from; with `extended`, or without one, loaded by bpf(2). Entering
     raises ProgramRefused with the kernel's errno, or KernelUnavailable.
     """
 
@@ -106,6 +107,7 @@ class Session:
         self.rig = rig
         self.program = verified.program
         self._extended = extended or verified.program.classic is None
+        self._wants_linear = uses_attributes(self.program)
         env = env or Env()
         # More seeds than one tell which verdicts hang on a random number.
         seeds = range(env.seed, env.seed + (_SEEDS if uses_random(self.program) else 1))
@@ -142,6 +144,8 @@ class Session:
         steady = np.ones(len(observed), dtype=np.bool_)
         for outcome in outcomes[1:]:
             steady &= outcome.verdict == first.verdict
+        if self._wants_linear:
+            steady &= observed.skbs.length <= self.rig.linear
         kept = profile(self.rig.profile).kept(first.verdict, observed.skbs.length)
         return judge(observed, first, kept, steady)
 
@@ -157,6 +161,12 @@ class Session:
 def uses_random(program: Program) -> bool:
     """Whether the program asks for random numbers (the classic extension or bpf_get_prandom_u32)."""
     return any(insn.code == _CALL and not insn.src and insn.imm == _PRANDOM for insn in program.insns)
+
+
+def uses_attributes(program: Program) -> bool:
+    """Whether the program searches netlink attributes, which the kernel does in packets laid out in one piece only."""
+    names = (INTERNAL_NAMES.get(program.insns[slot].imm, "") for slot in program.internal_calls)
+    return any(name.startswith("skb_get_nlattr") for name in names)
 
 
 def compare(

@@ -12,6 +12,12 @@ import struct
 MAC = bytes.fromhex("02b0f0000001")
 
 
+_OTHER_TYPES = (
+    0x88CC, 0x8863, 0x8864, 0x8864, 0x8847, 0x8848, 0x88F7, 0x9000, 0x88CA, 0x8906, 0x8902, 0x8035, 0x4305, 0x88FB,
+    0x892F,
+)  # fmt: skip
+
+
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
     total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
@@ -26,6 +32,7 @@ class PacketMaker:
 
     def __init__(self, seed: int, mac: bytes = MAC, *, deliverable: bool = False):
         self._deliverable = deliverable
+        self._depth = 0
         self.random = random.Random(seed)
         self.mac = mac
 
@@ -132,6 +139,8 @@ class PacketMaker:
             if version == 6:
                 return 58, _sealed(addresses, 58, body, 2)
             return 1, body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+        if r.random() < 0.6 and not self._deliverable:
+            return self._tunnel()
         return r.choice((2, 47, 50, 51, 89, 132, 136, 33, 253)), r.randbytes(r.randrange(40))
 
     def arp(self) -> tuple[int, bytes]:
@@ -150,11 +159,43 @@ class PacketMaker:
         return len(body), body
 
     def other(self) -> tuple[int, bytes]:
-        """(EtherType of another protocol, bytes)."""
+        """(EtherType of another protocol, bytes): discovery, MPLS, PPPoE, PTP, HSR, batman-adv, TIPC, FCoE, noise."""
         r = self.random
-        return r.choice((0x88CC, 0x8863, 0x8864, 0x8847, 0x88F7, 0x9000, r.getrandbits(16))), r.randbytes(
-            r.randrange(80)
-        )
+        kind = r.choice((*_OTHER_TYPES, r.getrandbits(16)))
+        body = r.randbytes(r.randrange(80))
+        if r.random() < 0.3:
+            return kind, body
+        inner, packet = self.ipv4() if r.random() < 0.6 else self.ipv6()
+        if kind == 0x8864:
+            ppp = r.choice((0x21, 0x57, 0x281, 0x283, 0xC021, r.getrandbits(16)))
+            return kind, struct.pack("!BBHHH", r.choice((0x11, 0x11, 0x12)), r.choice((0, 0, 9)), 1, 0, ppp) + packet
+        if kind in (0x88FB, 0x892F):
+            return kind, r.randbytes(4) + struct.pack("!H", inner) + packet
+        if kind == 0x4305:
+            return kind, bytes([r.choice((0x40, 0x40, 0x01)), 15]) + r.randbytes(20) + struct.pack("!H", inner) + packet
+        return kind, body
+
+    def _tunnel(self) -> tuple[int, bytes]:
+        """(IP protocol, body): a packet inside a packet, or GRE with any of its optional fields."""
+        r = self.random
+        if self._depth >= 3:
+            return 253, b""
+        self._depth += 1
+        inner, packet = self.ipv4() if r.random() < 0.6 else self.ipv6()
+        self._depth -= 1
+        protocol = r.choice((4, 41, 47, 47, 47, 137))
+        if protocol != 47:
+            return (4 if inner == 0x0800 else 41) if r.random() < 0.9 else protocol, packet
+        flags = r.choice((0, 0x8000, 0x2000, 0x1000, 0xB000, 0x2001, 0x3001, 0x2081, 0x3081, 0x4000, 2))
+        optional = r.randbytes(4 * ((flags >> 15 & 1) + (flags >> 13 & 1) + (flags >> 12 & 1) + (flags >> 7 & 1)))
+        if flags & 7 == 1:
+            inner, packet = (
+                r.choice((0x880B, 0x880B, inner)),
+                struct.pack("!HH", 0xFF03, r.choice((0x21, 0x57, 9))) + packet,
+            )
+        elif r.random() < 0.3:
+            inner, packet = 0x6558, r.randbytes(12) + struct.pack("!H", inner) + packet
+        return 47, struct.pack("!HH", flags, inner) + optional + packet
 
     def netlink(self) -> bytes:
         """Netlink attributes, some of them nested, after a header of 0, 4, 16 or 20 bytes (host byte order)."""

@@ -34,7 +34,12 @@ def as_text(total: Comparison, heading: list[tuple[str, str]]) -> str:
     if total.undelivered:
         rows.append(("undelivered", f"{total.undelivered:,} packets that such a socket never gets"))
     if total.unpredictable:
-        rows.append(("unpredictable", f"{total.unpredictable:,} packets whose verdict hangs on a random number"))
+        rows.append(
+            (
+                "unpredictable",
+                f"{total.unpredictable:,} packets whose verdict hangs on a random number or the kernel's memory layout",
+            )
+        )
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {value}" for name, value in rows]
     if total.first is not None:
