@@ -106,7 +106,7 @@ class DecodedStream:
 
 def _decoder_errors(kind: str) -> tuple[type[Exception], ...]:
     """What a decoder raises for data that it cannot decode."""
-    found: tuple[type[Exception], ...] = (EOFError, OSError, ValueError, RuntimeError, zlib.error)
+    found: tuple[type[Exception], ...] = (EOFError, OSError, ValueError, RuntimeError, MemoryError, zlib.error)
     if kind == "gz":
         # xopen takes the fastest of these that is installed; each has an error class of its own.
         for module in ("isal.isal_zlib", "zlib_ng.zlib_ng"):

@@ -208,6 +208,8 @@ class Writer:
     def _put(self, data: bytes | memoryview) -> None:
         try:
             self._file.write(data)
+            if not self._owned:
+                self._file.flush()  # who reads the other end of a pipe gets each batch at once
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -245,6 +247,13 @@ def format_of(target: Target) -> str:
     for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
     return "pcapng" if name.endswith((".pcapng", ".ntar")) else "pcap"
+
+
+def same_file(source: str, target: Target) -> bool:
+    """Whether a target is the regular file that is called `source`."""
+    if not isinstance(target, str | os.PathLike) or not Path(source).is_file():
+        return False
+    return Path(target).exists() and Path(source).samefile(target)
 
 
 def open_writer(

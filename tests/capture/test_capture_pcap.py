@@ -10,7 +10,7 @@ import pytest
 from capture_bytes import KUZNETZOV, MICRO, NANO, Packet, libpcap, pcap, pcap_header, pcap_record, random_packets, read
 
 from pktbpf.capture.open import open_capture
-from pktbpf.errors import CaptureError, LinkTypeError
+from pktbpf.errors import CaptureError, UsageError
 
 ORDERS = ("<", ">")
 
@@ -122,7 +122,7 @@ def test_the_error_comes_again_at_every_later_call() -> None:
 
 
 def test_an_expected_link_type_that_differs_is_an_error() -> None:
-    with pytest.raises(LinkTypeError, match="the link type is RAW, not EN10MB"):
+    with pytest.raises(UsageError, match="the link type is RAW, not EN10MB"):
         open_capture(pcap_header(linktype=101), linktype=1)
     open_capture(pcap_header(linktype=101), linktype=12).close()
 

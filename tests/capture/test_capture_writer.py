@@ -288,6 +288,17 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         writer.write(batch_of([b"a", b"b"]), np.arange(2), np.arange(1))
 
 
+def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcap"
+    path.write_bytes(pcap(random_packets(8)))
+    (tmp_path / "link.pcap").symlink_to(path)
+    with open_capture(path) as capture:
+        for target in (path, tmp_path / "link.pcap"):
+            with pytest.raises(UsageError, match="cannot be read and overwritten"):
+                capture.writer(target)
+        assert sum(len(batch) for batch in capture) == 20
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_one_error() -> None:
     writer = open_writer("/dev/full", linktype=1)
