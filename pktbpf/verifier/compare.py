@@ -162,3 +162,23 @@ def learn(operation: str, bits: int, a: Scalar, b: Scalar) -> tuple[Scalar, Scal
         check(settle(other[0])),
         check(settle(other[1])),
     )
+
+
+@lru_cache(maxsize=1 << 12)
+def learn_same(operation: str, bits: int, a: Scalar) -> tuple[Scalar, Scalar]:
+    """A value compared with itself, where the branch is taken and where it is not."""
+    check = scalar.checked
+    taken, other = _refine_same(operation, bits, a), _refine_same(REVERSED[operation], bits, a)
+    return check(scalar.sync(scalar.sync(taken))), check(scalar.sync(scalar.sync(other)))
+
+
+def _refine_same(operation: str, bits: int, a: Scalar) -> Scalar:
+    """Both operands are one register: the upper end moves first, the lower one then sees it."""
+    if operation in ("LE", "LT", "SLE", "SLT", "GE", "GT", "SGE", "SGT"):
+        if operation.endswith("E"):
+            return a
+        low = {(64, False): 4, (64, True): 2, (32, False): 8, (32, True): 6}[bits, operation[0] == "S"]
+        return (*a[:low], a[low] + 1, a[low + 1] - 1, *a[low + 2 :])  # type: ignore[return-value]
+    if operation in ("NE", "SET", "CLEAR") and _known(a, bits):
+        return {"NE": _unequal, "SET": _bits_set, "CLEAR": _bits_clear}[operation](a, a, bits)
+    return a

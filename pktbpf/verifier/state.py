@@ -31,7 +31,7 @@ _PREFIXES = (
     (TRUSTED, "trusted_"),
 )
 
-# Letters of stack bytes, as the kernel's log prints them: unwritten, spilled register, anything, zero, dynptr, iterator.
+# Letters of stack bytes, as in the kernel's log: unwritten, spilled register, anything, zero, dynptr, iterator.
 INVALID, SPILL, MISC, ZERO_BYTE, DYNPTR_BYTE, ITER_BYTE = "?rm0di"
 
 # Bit that marks a scalar id as "base plus a constant"; the constant is in `off`.

@@ -1,0 +1,199 @@
+"""Arithmetic instructions: reserved fields, readable operands, and what the result register then holds.
+
+Rules for moves, sign extensions, byte swaps, negation and two-operand operations, 64 and 32 bits. Mirrors check_alu_op
+and adjust_reg_min_max_vals.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pktbpf.verifier import arithmetic, pointers, scalar
+from pktbpf.verifier.errors import denied, invalid
+from pktbpf.verifier.precision import mark_register
+from pktbpf.verifier.state import ADD_CONST, NOT_INIT, SCALAR, Reg
+
+if TYPE_CHECKING:
+    from pktbpf.verifier.code import Op
+    from pktbpf.verifier.walk import Walk
+
+
+def readable(walk: Walk, number: int) -> Reg:
+    """The register, which must exist and be initialised."""
+    if number > 10:
+        invalid(f"R{number} is invalid")
+    reg = walk.regs[number]
+    if reg.kind == NOT_INIT:
+        denied(f"R{number} !read_ok")
+    return reg
+
+
+def writable(number: int) -> None:
+    """The register must exist and not be the frame pointer."""
+    if number > 9:
+        if number == 10:
+            denied("frame pointer is read only")
+        invalid(f"R{number} is invalid")
+
+
+def move_immediate(walk: Walk, op: Op) -> None:
+    """dst = imm"""
+    if op.dst > 9 or op.src or op.off:
+        if op.src or op.off:
+            invalid("BPF_MOV uses reserved fields")
+        writable(op.dst)
+    assert op.constant is not None
+    walk.regs[op.dst] = op.constant
+    walk.index += 1
+
+
+def move_register(walk: Walk, op: Op) -> None:
+    """dst = src, dst = (s8, s16, s32)src, and their 32-bit forms"""
+    off = op.off
+    if op.imm or (off and off not in ((8, 16, 32) if op.bits == 64 else (8, 16))):
+        _reserved_move(op)
+    readable(walk, op.src)
+    writable(op.dst)
+    if op.bits == 64 and not off:
+        walk.regs[op.dst] = walk.link(op.src)
+    elif op.bits == 64:
+        _move_extended(walk, op)
+    else:
+        _move_half(walk, op)
+    walk.index += 1
+
+
+def _reserved_move(op: Op) -> None:
+    if op.bits == 64 and op.off == 1:
+        if op.imm not in (1, 1 << 16):
+            invalid("addr_space_cast insn can only convert between address space 1 and 0")
+        invalid("addr_space_cast insn can only be used in a program that has an associated arena")
+    invalid("BPF_MOV uses reserved fields")
+
+
+def _move_extended(walk: Walk, op: Op) -> None:
+    reg = walk.regs[op.src]
+    if reg.kind != SCALAR:
+        if not walk.leaks_pointers:
+            denied(f"R{op.src} sign-extension part of pointer")
+        walk.regs[op.dst] = walk.unknown
+        return
+    if reg.v[5] < 1 << (op.off - 1):
+        reg = walk.link(op.src)
+    else:
+        reg = reg.with_id(0, reg.off)
+    walk.regs[op.dst] = reg.with_value(scalar.checked(scalar.sign_extend(reg.v, op.off >> 3)))
+
+
+def _move_half(walk: Walk, op: Op) -> None:
+    reg = walk.regs[op.src]
+    if reg.kind != SCALAR:
+        if not walk.leaks_pointers:
+            denied(f"R{op.src} partial copy of pointer")
+        v = scalar.sync(scalar.zero_extend(scalar.UNKNOWN))
+        walk.regs[op.dst] = walk.unknown.with_value(v)
+        return
+    fits = reg.v[5] < 1 << (op.off - 1) if op.off else reg.v[5] >> 32 == 0
+    if fits:
+        reg = walk.link(op.src)
+    else:
+        reg = reg.with_id(0, reg.off)
+    v = reg.v
+    if op.off:
+        v = scalar.sign_extend32(v, op.off >> 3)
+    elif not v[1] and not v[0] >> 32:
+        walk.regs[op.dst] = reg
+        return
+    walk.regs[op.dst] = reg.with_value(scalar.checked(scalar.sync(scalar.zero_extend(v))))
+
+
+def swap(walk: Walk, op: Op) -> None:
+    """Byte order: nothing is known of the result."""
+    if op.src or op.off or op.imm not in (16, 32, 64) or (op.bits == 64 and op.reg):
+        invalid("BPF_END uses reserved fields")
+    reg = readable(walk, op.dst)
+    if reg.kind != SCALAR and not walk.leaks_pointers:
+        denied(f"R{op.dst} pointer arithmetic prohibited")
+    writable(op.dst)
+    walk.regs[op.dst] = walk.unknown
+    walk.index += 1
+
+
+def negate(walk: Walk, op: Op) -> None:
+    """dst = -dst"""
+    if op.reg or op.src or op.off or op.imm:
+        invalid("BPF_NEG uses reserved fields")
+    reg = readable(walk, op.dst)
+    if reg.kind != SCALAR and not walk.leaks_pointers:
+        denied(f"R{op.dst} pointer arithmetic prohibited")
+    writable(op.dst)
+    v = arithmetic.apply("NEG", op.bits, reg.v, scalar.ZERO)
+    assert v is not None
+    walk.regs[op.dst] = Reg(reg.kind, 0, scalar.checked(v), 0, 0, reg.frame, None, 0, reg.precise)
+    walk.index += 1
+
+
+def binary(walk: Walk, op: Op) -> None:
+    """dst = dst operation src or imm"""
+    if op.reg:
+        if op.imm or op.off > 1 or (op.off == 1 and op.name not in ("DIV", "MOD")):
+            invalid("BPF_ALU uses reserved fields")
+        readable(walk, op.src)
+    elif op.src or op.off > 1 or (op.off == 1 and op.name not in ("DIV", "MOD")):
+        invalid("BPF_ALU uses reserved fields")
+    dst = readable(walk, op.dst)
+    if not op.reg:
+        if op.name in ("DIV", "MOD") and op.imm == 0:
+            invalid("div by zero")
+        if op.name in ("LSH", "RSH", "ARSH") and not 0 <= op.imm < op.bits:
+            invalid(f"invalid shift {op.imm}")
+    writable(op.dst)
+    if op.reg:
+        src = walk.regs[op.src]
+    else:
+        assert op.constant is not None
+        src = op.constant
+    if dst.kind == SCALAR and src.kind == SCALAR:
+        if op.reg and dst.precise:
+            mark_register(walk, op.src)
+        _scalars(walk, op, dst, src)
+    elif src.kind == SCALAR:
+        if op.reg:
+            mark_register(walk, op.src)
+        pointers.adjust(walk, op, dst, src)
+    elif dst.kind == SCALAR:
+        mark_register(walk, op.dst)
+        pointers.adjust(walk, op, src, dst)
+    elif op.name == "SUB" and walk.leaks_pointers:
+        walk.regs[op.dst] = walk.unknown
+    else:
+        denied(f"R{op.dst} pointer {pointers.symbol(op.name)} pointer prohibited")
+    if walk.regs[op.dst].kind != SCALAR:
+        _check_pointer_range(walk, op.dst)
+    walk.index += 1
+
+
+def _check_pointer_range(walk: Walk, number: int) -> None:
+    reg = walk.regs[number]
+    if not scalar.consistent(reg.v):
+        walk.regs[number] = reg.with_value(scalar.unbounded(reg.v[0], reg.v[1]))
+
+
+def _scalars(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
+    v = arithmetic.apply(op.name, op.bits, dst.v, src.v)
+    if v is None:
+        walk.regs[op.dst] = walk.unknown
+        return
+    if not walk.bypass_v1 and op.name in ("ADD", "SUB"):
+        pointers.remember_scalar(walk, op)
+    off, id = dst.off, 0
+    if op.name in ("AND", "OR", "XOR") and not dst.v[1] and not src.v[1]:
+        off = 0
+    elif op.name == "ADD" and op.bits == 64 and dst.id and not src.v[1] and walk.capable:
+        # A constant apart from another register: their ranges stay linked, once.
+        amount = src.v[0]
+        if dst.id & ADD_CONST or amount > 0x7FFFFFFF:
+            off = 0
+        else:
+            id, off = dst.id | ADD_CONST, amount
+    walk.regs[op.dst] = Reg(SCALAR, off, scalar.checked(v), id, dst.ref, dst.frame, dst.obj, dst.uid, dst.precise)

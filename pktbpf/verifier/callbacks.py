@@ -1,0 +1,93 @@
+"""Functions of the program that a helper calls: the body is walked as one more path, with the arguments it will get.
+
+The helper may call it any number of times, so each visit returns to the call and is compared with the visits before.
+Mirrors push_callback_call and the set_*_callback_state functions.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from pktbpf.abi import map_kinds
+from pktbpf.verifier.errors import ENOTSUPP, refuse
+from pktbpf.verifier.precision import mark_register
+from pktbpf.verifier.state import BTF, DYNPTR, MAP_KEY, MAP_PTR, MAP_VALUE, SCALAR, Frame, Reg, State
+
+if TYPE_CHECKING:
+    from pktbpf.verifier.calls import Call
+    from pktbpf.verifier.maps import MapInfo
+    from pktbpf.verifier.walk import Walk
+
+
+def queue(walk: Walk, call: Call) -> None:
+    """Queue the callback of this call as a path of its own, if it may run at all."""
+    name = call.helper.name
+    frame = walk.state.frames[-1]
+    if name == "loop":
+        walk.loop_inline(call.function)
+        mark_register(walk, 1)
+        if frame.callback_depth >= walk.regs[1].v[5]:
+            frame.callback_depth = 0
+            if walk.log is not None:
+                walk.log.loop_limit(walk)
+            return
+    walk.types.check_call(walk, call.function)
+    function = walk.layout.functions[call.function]
+    function.callback = True
+    if name == "timer_set_callback":
+        function.async_callback = True
+        _queue_async(walk, call, function.start, frame)
+        return
+    state = walk.branch(function.start, walk.index)
+    if state is None:
+        refuse(errno.ENOMEM, walk.too_complex())
+    callee = walk.enter(state, call.function, walk.index)
+    _arguments(walk, name, frame, callee)
+    state.callback_unroll += 1
+    state.frames[-2].callback_depth += 1
+    frame.callback_depth = 0
+
+
+def _queue_async(walk: Walk, call: Call, start: int, caller: Frame) -> None:
+    callee = Frame(-1, 0, call.function, walk.unset)
+    state = State(callee, start)
+    state.first = 0
+    state.insn = 0
+    state.last = 0
+    if not walk.push(state, start, walk.index, asynchronous=True):
+        refuse(errno.EFAULT, walk.too_complex(" for async cb"))
+    callee.async_entries = caller.async_entries + 1
+    info: MapInfo = walk.regs[1].obj
+    _map_arguments(callee, info)
+    callee.async_callback = True
+    callee.returns = (0, 0)
+
+
+def _map_arguments(callee: Frame, info: MapInfo) -> None:
+    callee.regs[1] = Reg(MAP_PTR, obj=info)
+    callee.regs[2] = Reg(MAP_KEY, obj=info)
+    callee.regs[3] = Reg(MAP_VALUE, obj=info)
+
+
+def _arguments(walk: Walk, name: str, caller: Frame, callee: Frame) -> None:
+    regs = caller.regs
+    if name == "for_each_map_elem":
+        info: MapInfo = regs[1].obj
+        if not map_kinds.BY_NAME[info.kind].each:
+            refuse(ENOTSUPP, "callback function not allowed for map")
+        _map_arguments(callee, info)
+        callee.regs[1] = regs[1]
+        callee.regs[4] = regs[3]
+    elif name == "loop":
+        callee.regs[1] = callee.regs[1].with_kind(SCALAR)
+        callee.regs[2] = regs[3]
+    elif name == "find_vma":
+        callee.regs[1] = regs[1]
+        callee.regs[2] = Reg(BTF, obj="vm_area_struct")
+        callee.regs[3] = regs[4]
+    else:
+        callee.regs[1] = Reg(DYNPTR, id=walk.new_id(), obj=("local", True))
+        callee.regs[2] = regs[3]
+    callee.callback = True
+    callee.returns = (0, 1)

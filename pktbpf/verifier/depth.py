@@ -1,0 +1,85 @@
+"""After the walk: the stack that a chain of calls needs, and what was left to be refused at the very end.
+
+Mirrors remove_fastcall_spills_fills, check_max_stack_depth and the last fix-ups.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from pktbpf.verifier.errors import denied, invalid, refuse
+from pktbpf.verifier.layout import is_call, is_function_address
+from pktbpf.verifier.state import MAX_FRAMES, STACK_LIMIT
+
+if TYPE_CHECKING:
+    from pktbpf.verifier.walk import Walk
+
+_TAIL_CALL_LIMIT = 256
+
+
+def check_depth(walk: Walk) -> None:
+    """Fails with EACCES where a chain of calls needs more than 512 bytes of stack."""
+    _shrink(walk)
+    for number in range(len(walk.layout.functions) - 1, -1, -1):
+        if number == 0 or walk.layout.functions[number].async_callback:
+            _check_from(walk, number)
+    reached = sorted(index for index in walk.unresolved_calls if walk.seen[index])
+    if reached:
+        invalid("invalid kernel function call not eliminated in verifier pass", insn=reached[0])
+
+
+def _shrink(walk: Walk) -> None:
+    """Spills around inlined helpers are removed, and with them their stack."""
+    layout = walk.layout
+    for function in layout.functions:
+        spills = [index for index in layout.fastcall_spills if function.start <= index < function.end]
+        if spills and not function.keeps_fastcall_stack:
+            function.stack = -function.fastcall_offset
+
+
+def _rounded(walk: Walk, number: int) -> int:
+    depth = walk.layout.functions[number].stack
+    step = 16 if walk.profile.since("6.12") else 32
+    return (max(depth, 1 if step == 32 else 0) + step - 1) // step * step
+
+
+def _check_from(walk: Walk, root: int) -> None:
+    layout, insns = walk.layout, walk.insns
+    # One entry per function on the chain: its number and where to go on.
+    chain: list[list[int]] = []
+    depth = 0
+
+    def enter(number: int) -> None:
+        nonlocal depth
+        if number and layout.functions[number].tail_call and depth >= _TAIL_CALL_LIMIT:
+            denied(
+                f"tail_calls are not allowed when call stack of previous frames is {depth} bytes. Too large",
+                insn=layout.functions[number].start,
+            )
+        depth += _rounded(walk, number)
+        if depth > STACK_LIMIT:
+            denied(
+                f"combined stack size of {len(chain) + 1} calls is {depth}. Too large",
+                insn=layout.functions[number].start,
+            )
+        chain.append([number, layout.functions[number].start])
+
+    enter(root)
+    while chain:
+        number, index = chain[-1]
+        end = layout.functions[number].end
+        while index < end and not (is_call(insns[index], 1) or is_function_address(insns[index])):
+            index += 1
+        if index >= end:
+            chain.pop()
+            depth -= _rounded(walk, number)
+            continue
+        chain[-1][1] = index + 1
+        callee = layout.function_starting(index + insns[index].imm + 1)
+        assert callee is not None
+        if layout.functions[callee].async_callback and not is_call(insns[index], 1):
+            continue
+        if len(chain) >= MAX_FRAMES:
+            refuse(errno.E2BIG, f"the call stack of {len(chain)} frames is too deep !", insn=index)
+        enter(callee)

@@ -1,0 +1,460 @@
+"""The shape of a program before any value is looked at: functions, jumps, order, loops, live registers.
+
+`Layout(program, ...)` runs the kernel's structural phases in the kernel's order, so that of several faults the same one
+is reported: functions, jumps inside them, 64-bit immediates and opcodes, control flow. It marks the instructions where
+the walk records jumps and compares states. Mirrors add_subprog_and_kfunc, check_subprogs, resolve_pseudo_ldimm64,
+check_cfg, compute_scc and compute_live_registers.
+"""
+
+from __future__ import annotations
+
+import errno
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from pktbpf.abi import helpers
+from pktbpf.isa import extended
+from pktbpf.isa.extended import Insn
+from pktbpf.verifier.errors import invalid, refuse, unsupported
+
+MAX_SUBPROGS = 256
+HELPERS_WITH_CALLBACK = {164, 180, 181, 209}  # for_each_map_elem, find_vma, loop, user_ringbuf_drain
+TIMER_SET_CALLBACK = 170
+TAIL_CALL = 12
+MAY_GOTO = 0xE5
+
+
+def is_call(insn: Insn, src: int) -> bool:
+    """A call of kind `src`: 0 a helper, 1 a function of the program, 2 a kernel function."""
+    return insn.code == 0x85 and insn.src == src
+
+
+def is_function_address(insn: Insn) -> bool:
+    """A 64-bit immediate that names a function of the program."""
+    return insn.code == 0x18 and insn.src == 4
+
+
+def jump_distance(insn: Insn) -> int:
+    """Distance of a jump from the next instruction."""
+    return insn.imm if insn.code == 0x06 else insn.off
+
+
+@dataclass
+class Function:
+    """One function: where it starts and ends (slot after it), what it contains, and the stack it uses."""
+
+    start: int
+    end: int = 0
+    tail_call: bool = False
+    ld_abs: bool = False
+    stack: int = 0
+    callback: bool = False
+    async_callback: bool = False
+    fastcall_offset: int = 0
+    keeps_fastcall_stack: bool = False
+
+
+@dataclass
+class Layout:
+    """Functions and per-instruction marks of a program that has passed the structural checks.
+
+    prune: compare with earlier states here. jump: record the way here. force: always keep a checkpoint. callback: calls
+    a helper that calls back. scc: number of the loop, 0 for none. live: bit mask of registers read later. seen: which
+    privilege-dependent helper numbers were asked.
+    """
+
+    insns: tuple[Insn, ...]
+    privilege: str
+    functions: list[Function] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        size = len(self.insns)
+        self.prune = bytearray(size + 1)
+        self.jump = bytearray(size + 1)
+        self.force = bytearray(size + 1)
+        self.callback = bytearray(size + 1)
+        self.scc = [0] * size
+        self.live = [0] * size
+        self.successors: list[tuple[int, ...]] = []
+        self.fastcall = bytearray(size)
+        self.fastcall_spills: dict[int, int] = {}
+
+    def function_at(self, index: int) -> int:
+        """Number of the function that instruction `index` belongs to."""
+        return bisect_right(self.starts, index) - 1
+
+    def function_starting(self, index: int) -> int | None:
+        """Number of the function that starts exactly there."""
+        number = self.function_at(index)
+        return number if number >= 0 and self.starts[number] == index else None
+
+    def find_functions(self, gpl: bool) -> None:
+        """Collect call targets; the first structural phase."""
+        starts = {0}
+        for index, insn in enumerate(self.insns):
+            local = is_call(insn, 1) or is_function_address(insn)
+            if not local and not is_call(insn, 2):
+                continue
+            if self.privilege == "none":
+                refuse(
+                    errno.EPERM,
+                    "loading/calling other bpf or kernel functions are allowed for CAP_BPF and CAP_SYS_ADMIN",
+                    insn=index,
+                )
+            if not local:
+                _check_kernel_function(index, insn, gpl)
+                continue
+            target = index + insn.imm + 1
+            if not 0 <= target < len(self.insns):
+                invalid("call to invalid destination", insn=index)
+            if target not in starts and len(starts) >= MAX_SUBPROGS:
+                refuse(errno.E2BIG, "too many subprograms", insn=index)
+            starts.add(target)
+        self.starts = sorted(starts)
+        ends = [*self.starts[1:], len(self.insns)]
+        self.functions = [Function(start, end) for start, end in zip(self.starts, ends, strict=True)]
+        self.log += [f"func#{number} @{start}" for number, start in enumerate(self.starts)]
+
+    def check_functions(self) -> None:
+        """Jumps stay inside their function, and none runs off its end."""
+        number = 0
+        function = self.functions[0]
+        for index, insn in enumerate(self.insns):
+            code = insn.code
+            if is_call(insn, 0) and insn.imm == TAIL_CALL:
+                function.tail_call = True
+            if code & 7 == 0 and code & 0xE0 in (0x20, 0x40):
+                function.ld_abs = True
+            if code & 7 in (5, 6) and code & 0xF0 not in (0x80, 0x90):
+                target = index + jump_distance(insn) + 1
+                if not function.start <= target < function.end:
+                    invalid(f"jump out of range from insn {index} to {target}", insn=index)
+            if index == function.end - 1:
+                if code not in (0x95, 0x05, 0x06):
+                    invalid("last insn is not an exit or jmp", insn=index)
+                number += 1
+                if number < len(self.functions):
+                    function = self.functions[number]
+
+    def check_immediates(self, resolve: ImmediateResolver) -> None:
+        """64-bit immediates are whole and name something; every opcode exists."""
+        index = 0
+        insns = self.insns
+        while index < len(insns):
+            insn = insns[index]
+            if insn.code & 7 == 1 and (insn.code & 0xE0 not in (0x60, 0x80) or insn.imm):
+                invalid("BPF_LDX uses reserved fields", insn=index)
+            if insn.code == 0x18:
+                self._check_wide(index, resolve)
+                index += 2
+                continue
+            if insn.code not in extended.BY_CODE:
+                invalid(f"unknown opcode {insn.code:02x}", insn=index)
+            index += 1
+
+    def _check_wide(self, index: int, resolve: ImmediateResolver) -> None:
+        insn = self.insns[index]
+        if index == len(self.insns) - 1:
+            invalid("invalid bpf_ld_imm64 insn", insn=index)
+        second = self.insns[index + 1]
+        if second.code or second.dst or second.src or second.off:
+            invalid("invalid bpf_ld_imm64 insn", insn=index)
+        if insn.src in (0, 4):
+            return
+        if insn.src == 3:
+            unsupported("the address of a kernel variable (btf_id immediate)", index)
+        if insn.src not in (2, 6) and not (insn.src in (1, 5) and second.imm == 0):
+            invalid("unrecognized bpf_ld_imm64 insn", insn=index)
+        resolve.resolve(index, insn, second.imm)
+
+    def check_flow(self) -> None:
+        """Every instruction is reachable, no jump lands inside an immediate, and (nobody only) nothing jumps back."""
+        _FlowCheck(self).run()
+        self.successors = [self._successors(index) for index in range(len(self.insns))]
+
+    def _successors(self, index: int) -> tuple[int, ...]:
+        insn = self.insns[index]
+        code = insn.code
+        if code & 7 in (5, 6):
+            operation = code & 0xF0
+            if operation == 0x90:
+                return ()
+            if operation == 0x00:
+                return (index + jump_distance(insn) + 1,)
+            if operation != 0x80:
+                return index + 1, index + insn.off + 1
+        return (index + (2 if code == 0x18 else 1),)
+
+    def find_loops(self) -> None:
+        """Number the strongly connected parts of the flow graph (Tarjan), in the order they complete."""
+        size = len(self.insns)
+        order, low = [0] * size, [0] * size
+        on_stack = bytearray(size)
+        stack: list[int] = []
+        counter = 1
+        loops = 1
+        for root in range(size):
+            if order[root]:
+                continue
+            work: list[tuple[int, int]] = [(root, 0)]
+            while work:
+                node, step = work.pop()
+                if step == 0:
+                    order[node] = low[node] = counter
+                    counter += 1
+                    stack.append(node)
+                    on_stack[node] = 1
+                advanced = False
+                following = self.successors[node] if node < len(self.successors) else ()
+                for position in range(step, len(following)):
+                    target = following[position]
+                    if target >= size:
+                        continue
+                    if not order[target]:
+                        work += [(node, position + 1), (target, 0)]
+                        advanced = True
+                        break
+                    if on_stack[target]:
+                        low[node] = min(low[node], low[target])
+                if advanced:
+                    continue
+                if low[node] == order[node]:
+                    members = []
+                    while True:
+                        member = stack.pop()
+                        on_stack[member] = 0
+                        members.append(member)
+                        if member == node:
+                            break
+                    if len(members) > 1 or node in following:
+                        for member in members:
+                            self.scc[member] = loops
+                        loops += 1
+                if work:
+                    parent = work[-1][0]
+                    low[parent] = min(low[parent], low[node])
+
+    def find_live_registers(self) -> None:
+        """Registers that may be read after each point, by a backward fixed point."""
+        uses = [self._uses(insn) for insn in self.insns]
+        live = self.live
+        changed = True
+        while changed:
+            changed = False
+            for index in range(len(self.insns) - 1, -1, -1):
+                after = 0
+                for target in self.successors[index]:
+                    if target < len(live):
+                        after |= live[target]
+                use, define = uses[index]
+                before = (after & ~define) | use
+                if before != live[index]:
+                    live[index] = before
+                    changed = True
+
+    def _uses(self, insn: Insn) -> tuple[int, int]:
+        """Bit masks of registers read and written, as the kernel counts them."""
+        code, dst, src = insn.code, 1 << insn.dst, 1 << insn.src
+        kind, operation = code & 7, code & 0xF0
+        if kind == 0:
+            return (0, dst) if code == 0x18 else (0xFFFF, 0)
+        if kind == 1:
+            return src, dst
+        if kind == 2:
+            return dst, 0
+        if kind == 3:
+            return _atomic_uses(insn) if code & 0xE0 == 0xC0 else (dst | src, 0)
+        if kind in (4, 7):
+            if operation == 0xD0:
+                return dst, dst
+            if operation == 0xB0:
+                return (src if code & 8 else 0), dst
+            return (dst | src if code & 8 else dst), dst
+        if operation in (0x00, 0xE0):
+            return 0, 0
+        if operation == 0x90:
+            return 1, 0
+        if operation == 0x80:
+            row = helpers.allowed(insn.imm, self.privilege) if insn.src == 0 else None
+            count = 5 if row is None else len(row.arg_types)
+            return ((1 << count) - 1) << 1, 0x3F
+        return (dst | src if code & 8 else dst), 0
+
+    def find_fastcalls(self) -> None:
+        """Spills around a helper call that the kernel drops again when it inlines the helper; only stack depth shows."""
+        for function in self.functions:
+            lowest = 0
+            span = range(function.start, function.end)
+            for index in span:
+                insn = self.insns[index]
+                if insn.code == 0x7B and insn.dst == 10:
+                    lowest = min(lowest, insn.off)
+            for index in span:
+                if is_call(self.insns[index], 0):
+                    self._match_fastcall(function, index, lowest)
+
+    def _match_fastcall(self, function: Function, index: int, lowest: int) -> None:
+        row = helpers.allowed(self.insns[index].imm, self.privilege)
+        if row is None:
+            return
+        first = 1 if row.ret == "void" else 0
+        clobbered = sum(1 << n for n in range(first, len(row.arg_types) + 1))
+        expected = ~clobbered & 0x3F
+        count = 0
+        offset = lowest
+        while count < 6:
+            before, after = index - count - 1, index + count + 1
+            if before < 0 or after >= len(self.insns):
+                break
+            store, load = self.insns[before], self.insns[after]
+            if store.code != 0x7B or load.code != 0x79 or store.dst != 10 or load.src != 10:
+                break
+            if store.src != load.dst or not 1 << store.src & expected or store.off != offset or load.off != offset:
+                break
+            expected &= ~(1 << store.src)
+            self.fastcall[before] = self.fastcall[after] = 1
+            offset += 8
+            count += 1
+        if not count:
+            return
+        if row.name == "get_smp_processor_id":
+            self.fastcall_spills[index] = count
+        else:
+            function.keeps_fastcall_stack = True
+        function.fastcall_offset = min(function.fastcall_offset, offset)
+
+
+class ImmediateResolver:
+    """What a 64-bit immediate refers to; the walk's map table implements it."""
+
+    def resolve(self, index: int, insn: Insn, second: int) -> None:
+        """Check and remember the map that instruction `index` names."""
+        raise NotImplementedError
+
+
+def _check_kernel_function(index: int, insn: Insn, gpl: bool) -> None:
+    """What can be said of a call to a kernel function without the kernel's own type information."""
+    if not gpl:
+        invalid("cannot call kernel function from non-GPL compatible program", insn=index)
+    if not insn.imm and not insn.off:
+        return
+    if insn.off < 0:
+        invalid(
+            "negative offset disallowed for kernel module function call",
+            "failed to find BTF for kernel function",
+            insn=index,
+        )
+    if insn.off > 0:
+        refuse(
+            errno.EPROTO,
+            "kfunc offset > 0 without fd_array is invalid",
+            "failed to find BTF for kernel function",
+            insn=index,
+        )
+    unsupported("a call to a kernel function", index)
+
+
+def _atomic_uses(insn: Insn) -> tuple[int, int]:
+    dst, src = 1 << insn.dst, 1 << insn.src
+    if insn.imm == 0xF1:
+        return 1 | dst | src, 1
+    if insn.imm == 0x100:
+        return src, dst
+    if insn.imm == 0x110:
+        return dst | src, 0
+    return dst | src, src if insn.imm & 1 else 0
+
+
+_NEW, _DISCOVERED, _EXPLORED, _FALL, _BRANCH = 0, 0x10, 0x20, 1, 2
+
+
+class _FlowCheck:
+    """Depth-first search over the flow graph that also sets the marks of the layout."""
+
+    def __init__(self, layout: Layout):
+        self.layout = layout
+        self.insns = layout.insns
+        self.state = [_NEW] * len(layout.insns)
+        self.stack = [0]
+
+    def run(self) -> None:
+        state, stack = self.state, self.stack
+        state[0] = _DISCOVERED
+        while stack:
+            index = stack[-1]
+            if not self.visit(index):
+                state[index] = _EXPLORED
+                stack.pop()
+        index = 0
+        while index < len(self.insns):
+            if state[index] != _EXPLORED:
+                invalid(f"unreachable insn {index}", insn=index)
+            if self.insns[index].code == 0x18:
+                if state[index + 1] != _NEW:
+                    invalid(f"jump into the middle of ldimm64 insn {index}", insn=index)
+                index += 1
+            index += 1
+
+    def push(self, origin: int, target: int, edge: int) -> bool:
+        """Follow one edge; True when there is more to explore below it."""
+        state = self.state
+        if state[origin] >= _DISCOVERED | edge:
+            return False
+        if not 0 <= target < len(self.insns):
+            invalid(f"jump out of range from insn {origin} to {target}", insn=origin)
+        if edge == _BRANCH:
+            self.layout.prune[target] = 1
+            self.layout.jump[target] = 1
+        if state[target] == _NEW:
+            state[origin] = _DISCOVERED | edge
+            state[target] = _DISCOVERED
+            self.stack.append(target)
+            return True
+        if state[target] & 0xF0 == _DISCOVERED:
+            if self.layout.privilege != "none":
+                return False
+            invalid(f"back-edge from insn {origin} to {target}", insn=origin)
+        state[origin] = _DISCOVERED | edge
+        return False
+
+    def visit_call(self, index: int, callee: bool) -> bool:
+        layout = self.layout
+        width = 2 if self.insns[index].code == 0x18 else 1
+        if self.push(index, index + width, _FALL):
+            return True
+        layout.prune[index + width] = 1
+        layout.jump[index + width] = 1
+        if not callee:
+            return False
+        layout.prune[index] = 1
+        return self.push(index, index + self.insns[index].imm + 1, _BRANCH)
+
+    def visit(self, index: int) -> bool:
+        layout, insn = self.layout, self.insns[index]
+        if is_function_address(insn):
+            return self.visit_call(index, True)
+        if insn.code & 7 not in (5, 6):
+            return self.push(index, index + (2 if insn.code == 0x18 else 1), _FALL)
+        operation = insn.code & 0xF0
+        if operation == 0x90:
+            return False
+        if operation == 0x80:
+            if insn.src == 0 and insn.imm == TIMER_SET_CALLBACK:
+                layout.prune[index] = 1
+            if insn.src == 0 and insn.imm in HELPERS_WITH_CALLBACK:
+                layout.callback[index] = layout.force[index] = layout.prune[index] = layout.jump[index] = 1
+            return self.visit_call(index, insn.src == 1)
+        if operation == 0x00:
+            target = index + jump_distance(insn) + 1
+            if self.push(index, target, _FALL):
+                return True
+            layout.prune[target] = layout.jump[target] = 1
+            return False
+        layout.prune[index] = 1
+        if insn.code == MAY_GOTO and insn.src == 0:
+            layout.force[index] = 1
+        if self.push(index, index + 1, _FALL):
+            return True
+        return self.push(index, index + insn.off + 1, _BRANCH)

@@ -1,0 +1,529 @@
+"""When a path may stop: comparing its state with those that were explored from the same instruction before.
+
+A path whose state is at least as well known as an explored one cannot end otherwise. Checkpoints are kept by the kernel's
+heuristics, because which states are there decides what fits into the budget; loops found this way are settled per
+strongly connected part of the program. Mirrors is_state_visited, states_equal and the handling of loops around them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pktbpf.verifier import precision, scalar
+from pktbpf.verifier.errors import invalid
+from pktbpf.verifier.state import (
+    ADD_CONST,
+    BASE,
+    DYNPTR_BYTE,
+    EMPTY,
+    INVALID,
+    ITER_BYTE,
+    MAP_KEY,
+    MAP_VALUE,
+    MEM,
+    MISC,
+    NOT_INIT,
+    SCALAR,
+    SPILL,
+    STACK,
+    UNKNOWN,
+    ZERO_BYTE,
+    Frame,
+    Reg,
+    Slot,
+    State,
+    spilled,
+)
+
+if TYPE_CHECKING:
+    from pktbpf.verifier.walk import Walk
+
+NOT_EXACT, EXACT, RANGE_WITHIN = range(3)
+_KEEP_AFTER_HISTORY = 40
+_BUCKET_LIMIT = 64
+_MAX_ROUNDS = 64
+_ALL_SPILL, _ALL_EMPTY = SPILL * 8, INVALID * 8
+
+
+class Ids:
+    """Which id of the old state stands for which id of the new one, one to one."""
+
+    __slots__ = ("new", "old", "temporary")
+
+    def __init__(self, temporary: int):
+        self.old: dict[int, int] = {}
+        self.new: set[int] = set()
+        self.temporary = temporary
+
+    def match(self, old: int, new: int) -> bool:
+        """Pair two ids; zero only with zero."""
+        if bool(old) != bool(new):
+            return False
+        if not old:
+            return True
+        known = self.old.get(old)
+        if known is not None:
+            return known == new
+        if new in self.new:
+            return False
+        self.old[old] = new
+        self.new.add(new)
+        return True
+
+    def match_scalar(self, old: int, new: int) -> bool:
+        """Scalars without an id are alone with their value: each counts as one of its own."""
+        if not old:
+            self.temporary += 1
+            old = self.temporary
+        if not new:
+            self.temporary += 1
+            new = self.temporary
+        return self.match(old, new)
+
+
+def _exact(old: Reg, new: Reg, ids: Ids) -> bool:
+    return old.same(new) and ids.match(old.id, new.id) and ids.match(old.ref, new.ref)
+
+
+def _covers(walk: Walk, old: Reg, new: Reg, ids: Ids, how: int) -> bool:
+    """Whether whatever was safe with `old` is safe with `new`."""
+    if how == EXACT:
+        return _exact(old, new, ids)
+    kind = old.kind
+    if kind == NOT_INIT and (how == NOT_EXACT or new.kind == NOT_INIT):
+        return True
+    if kind != new.kind:
+        return False
+    if kind == SCALAR:
+        if walk.explore_limits:
+            return old.same(new) and ids.match_scalar(old.id, new.id)
+        if not old.precise and how == NOT_EXACT:
+            return True
+        if (old.id ^ new.id) & ADD_CONST or (old.id & ADD_CONST and old.off != new.off):
+            return False
+        return scalar.within(old.v, new.v) and ids.match_scalar(old.id, new.id)
+    base = kind & BASE
+    if base in (MAP_VALUE, MAP_KEY, MEM):
+        return (
+            old.off == new.off
+            and old.obj == new.obj
+            and old.uid == new.uid
+            and scalar.within(old.v, new.v)
+            and ids.match(old.id, new.id)
+            and ids.match(old.ref, new.ref)
+        )
+    if base == STACK:
+        return old.same(new) and ids.match(old.id, new.id) and old.frame == new.frame
+    return _exact(old, new, ids)
+
+
+def _as_scalar(walk: Walk, slot: Slot) -> Reg | None:
+    """A slot that a load would give back as one scalar: a whole spill, or bytes that hold anything."""
+    types, spill = slot
+    if types[0] == SPILL and spill is not None and spill.kind == SCALAR:
+        return spill
+    for letter in types:
+        if letter != MISC and not (letter == INVALID and walk.reads_unwritten_stack):
+            return None
+    return UNKNOWN
+
+
+def _stack_covers(walk: Walk, old: Frame, new: Frame, ids: Ids, how: int) -> bool:
+    theirs = new.stack
+    for number, slot in enumerate(old.stack):
+        other = theirs[number] if number < len(theirs) else None
+        if other is slot and how == NOT_EXACT and slot[1] is None:
+            continue
+        if how != NOT_EXACT:
+            if other is None or (other[0] != slot[0]):
+                return False
+        elif slot[0] == _ALL_EMPTY:
+            continue
+        if not _slot_covers(walk, slot, other, ids, how):
+            return False
+    return True
+
+
+def _slot_covers(walk: Walk, slot: Slot, other: Slot | None, ids: Ids, how: int) -> bool:
+    """One slot, byte by byte in the kernel's order; a register spilled in both is compared as one."""
+    types = slot[0]
+    lenient = walk.reads_unwritten_stack
+    asked = False
+    for position in range(8):
+        letter = types[position]
+        if letter == INVALID or (lenient and letter == MISC):
+            continue
+        if other is None:
+            return False
+        if not asked:
+            mine, its = _as_scalar(walk, slot), _as_scalar(walk, other)
+            if mine is not None and its is not None:
+                return _covers(walk, mine, its, ids, how)
+            asked = True
+        found = other[0][position]
+        if letter == MISC and found == ZERO_BYTE:
+            continue
+        if letter != found:
+            return False
+        if position != 7:
+            continue
+        return _last_byte(walk, letter, slot, other, ids, how)
+    return True
+
+
+def _last_byte(walk: Walk, letter: str, slot: Slot, other: Slot, ids: Ids, how: int) -> bool:
+    if letter in (MISC, ZERO_BYTE, INVALID):
+        return True
+    mine, its = slot[1], other[1]
+    if mine is None or its is None:
+        return mine is its
+    if letter == SPILL:
+        return _covers(walk, mine, its, ids, how)
+    if letter == DYNPTR_BYTE:
+        return bool(mine.obj == its.obj) and ids.match(mine.ref, its.ref)
+    if letter == ITER_BYTE:
+        return bool(mine.obj[:2] == its.obj[:2]) and ids.match(mine.ref, its.ref)
+    return False
+
+
+def _held_alike(old: State, new: State, ids: Ids) -> bool:
+    if len(old.refs) != len(new.refs) or old.locks != new.locks or old.preempt != new.preempt or old.rcu != new.rcu:
+        return False
+    if not ids.match(old.irq, new.irq) or not ids.match(old.lock[0], new.lock[0]) or old.lock[1] is not new.lock[1]:
+        return False
+    return all(
+        a[0] == b[0] and ids.match(a[1], b[1]) and (a[0] == "ptr" or a[3] is b[3])
+        for a, b in zip(old.refs, new.refs, strict=True)
+    )
+
+
+def equal(walk: Walk, old: State, new: State, how: int) -> bool:
+    """Whether `new` need not be explored because `old` was."""
+    if len(old.frames) != len(new.frames) or (old.speculative and not new.speculative):
+        return False
+    ids = Ids(walk.last_id)
+    if not _held_alike(old, new, ids):
+        return False
+    live = walk.layout.live
+    for number, frame in enumerate(old.frames):
+        mine = new.frames[number]
+        if frame.callsite != mine.callsite or frame.callback_depth > mine.callback_depth:
+            return False
+        mask = live[old.at(number)]
+        theirs = mine.regs
+        for index, reg in enumerate(frame.regs):
+            if mask >> index & 1 and not _covers(walk, reg, theirs[index], ids, how):
+                return False
+        if not _stack_covers(walk, frame, mine, ids, how):
+            return False
+    return True
+
+
+def same_calls(a: State, b: State) -> bool:
+    """Whether two states were reached through the same chain of calls."""
+    return len(a.frames) == len(b.frames) and all(
+        x.callsite == y.callsite for x, y in zip(a.frames, b.frames, strict=True)
+    )
+
+
+def _maybe_looping(old: State, new: State) -> bool:
+    """Registers equal to the byte, ids included: a loop that changes nothing."""
+    if len(old.frames) != len(new.frames):
+        return False
+    return all(
+        a is b or (a.same(b) and a.id == b.id and a.ref == b.ref)
+        for a, b in zip(old.frames[-1].regs, new.frames[-1].regs, strict=True)
+    )
+
+
+Chain = tuple[tuple[int, ...], int]
+
+
+class _Visit:
+    """One stay in a loop: the checkpoint that entered it and the states that came back to an explored one."""
+
+    __slots__ = ("backedges", "count", "entry")
+
+    def __init__(self) -> None:
+        self.entry: State | None = None
+        self.backedges: list[State] = []
+        self.count = 0
+
+
+class Explored:
+    """Checkpoints by instruction, and the loops being explored."""
+
+    def __init__(self, walk: Walk):
+        self.walk = walk
+        self.buckets: dict[int, list[State]] = {}
+        self.visits: dict[Chain, _Visit] = {}
+        self.size = 0
+        self.in_free_list = 0
+        self.backedges = 0
+        self.total = 0
+        self.peak = 0
+        self.most_per_insn = 0
+        self.jumps_before = 0
+        self.insns_before = 0
+
+    def _bucket(self, index: int, callsite: int) -> list[State]:
+        key = ((index ^ callsite) & 0xFFFFFFFF) % len(self.walk.insns)
+        found = self.buckets.get(key)
+        if found is None:
+            found = self.buckets[key] = []
+        return found
+
+    def _count_peak(self) -> None:
+        self.peak = max(self.peak, self.size + self.in_free_list + self.backedges)
+
+    # ---- loops
+
+    def _chain(self, state: State) -> Chain | None:
+        """Call sites down to the first frame that stands in a loop, and the loop's number."""
+        scc = self.walk.layout.scc
+        calls: list[int] = []
+        for number in range(len(state.frames)):
+            at = state.at(number)
+            if scc[at]:
+                return tuple(calls), scc[at]
+            calls.append(at)
+        return None
+
+    def _enter_loop(self, state: State) -> None:
+        chain = self._chain(state)
+        if chain is None:
+            return
+        visit = self.visits.setdefault(chain, _Visit())
+        if visit.entry is None:
+            visit.entry = state
+            if self.walk.log is not None:
+                self.walk.log.loop("enter", chain)
+
+    def leave_loop(self, state: State) -> None:
+        """All paths below a checkpoint are finished: if it entered a loop, settle the precision of the whole loop."""
+        chain = self._chain(state)
+        if chain is None:
+            return
+        visit = self.visits.get(chain)
+        if visit is None or visit.entry is not state:
+            return
+        if self.walk.log is not None:
+            self.walk.log.loop("exit", chain)
+        visit.entry = None
+        self.backedges -= visit.count
+        visit.count = 0
+        self._count_peak()
+        rounds = 0
+        while True:
+            rounds += 1
+            if rounds > _MAX_ROUNDS:
+                for back in visit.backedges:
+                    precision.mark_all(self.walk, back)
+                break
+            changed = False
+            for back in visit.backedges:
+                assert back.equal is not None
+                changed |= self.propagate(back.equal, back)
+            if not changed:
+                break
+        visit.backedges = []
+
+    def _incomplete(self, state: State) -> bool:
+        """Whether marks may still arrive, because the loop it stands in is not settled."""
+        chain = self._chain(state)
+        visit = self.visits.get(chain) if chain is not None else None
+        return visit is not None and bool(visit.backedges)
+
+    def _add_backedge(self, old: State, new: State, index: int) -> None:
+        back = new.copy()
+        back.equal = old
+        back.insn = index
+        chain = self._chain(old)
+        assert chain is not None
+        visit = self.visits.setdefault(chain, _Visit())
+        visit.backedges.insert(0, back)
+        visit.count += 1
+        self.backedges += 1
+        self._count_peak()
+        if self.walk.log is not None:
+            self.walk.log.loop("backedge", chain)
+
+    def propagate(self, old: State, new: State) -> bool:
+        """What `old` needed precisely is needed of `new` as well, back through its checkpoints."""
+        if not self.walk.capable:
+            return False
+        wanted = precision.Wanted(len(new.frames) - 1)
+        for number in range(len(old.frames) - 1, -1, -1):
+            frame = old.frames[number]
+            for index in range(10):
+                reg = frame.regs[index]
+                if reg.precise and reg.kind == SCALAR:
+                    wanted.regs[number] |= 1 << index
+            for index, slot in enumerate(frame.stack):
+                spill = slot[1]
+                if spill is not None and spill.precise and spill.kind == SCALAR and spilled(slot):
+                    wanted.slots[number] |= 1 << index
+            if self.walk.log is not None:
+                self.walk.log.propagating(number, wanted)
+        return precision.trace(self.walk, new, wanted)
+
+    # ---- checkpoints
+
+    def release_branch(self, state: State | None) -> None:
+        """A path ended: count it off its checkpoints, settling the loops that are thereby done."""
+        while state is not None:
+            state.branches -= 1
+            if state.branches:
+                return
+            self.leave_loop(state)
+            if state.in_free:
+                self._drop(state)
+            state = state.parent
+
+    def _drop(self, state: State) -> None:
+        if state.in_free and not state.branches and not self._incomplete(state):
+            state.in_free = False
+            self.in_free_list -= 1
+
+    def _clean(self, bucket: list[State], index: int, current: State) -> None:
+        """Forget what nothing reads any more in finished checkpoints of this place."""
+        for state in bucket:
+            if state.branches or state.cleaned or state.insn != index or not same_calls(state, current):
+                continue
+            if not self._incomplete(state):
+                self._clean_state(state)
+
+    def _clean_state(self, state: State) -> None:
+        state.cleaned = True
+        live = self.walk.layout.live
+        unset = self.walk.unset
+        slots = self.walk.live.live_slots(state)
+        for number, frame in enumerate(state.frames):
+            mask = live[state.at(number)]
+            frame.regs[:10] = [reg if mask >> i & 1 else unset for i, reg in enumerate(frame.regs[:10])]
+            kept = slots[number]
+            frame.stack = [slot if kept >> i & 1 else EMPTY for i, slot in enumerate(frame.stack)]
+
+    def visit(self, index: int) -> bool:
+        """Compare the current state with the checkpoints here; True when the path may end. May keep a checkpoint."""
+        walk = self.walk
+        current = walk.state
+        forced = bool(walk.layout.force[index]) or len(current.history) > _KEEP_AFTER_HISTORY
+        jumps = walk.jumps - self.jumps_before
+        insns = walk.processed - self.insns_before
+        keep = forced or (jumps >= 2 and insns >= 8)
+        bucket = self._bucket(index, current.frames[-1].callsite)
+        self._clean(bucket, index, current)
+        count = 0
+        for state in bucket[:]:
+            count += 1
+            if state.insn != index:
+                continue
+            if state.branches:
+                found, loop = self._unfinished(state, current, index)
+                if not found and not forced and jumps < 20 and insns < 100:
+                    keep = False
+            else:
+                loop = self._incomplete(state)
+                found = equal(walk, state, current, RANGE_WITHIN if loop else NOT_EXACT)
+            if found:
+                self._hit(state, current, index, loop)
+                return True
+            self._miss(bucket, state, index, keep)
+        self.most_per_insn = max(self.most_per_insn, count)
+        if keep and (walk.capable or count <= _BUCKET_LIMIT):
+            self._keep(bucket, current, index)
+        return False
+
+    def _unfinished(self, state: State, current: State, index: int) -> tuple[bool, bool]:
+        """A checkpoint on the current path itself: the end of a loop that converges, or one that never ends."""
+        walk = self.walk
+        frame = state.frames[-1]
+        if frame.async_callback and frame.async_entries != current.frames[-1].async_entries:
+            return False, False
+        if (
+            walk.insns[index].code == 0xE5
+            and state.may_goto != current.may_goto
+            and equal(walk, state, current, RANGE_WITHIN)
+        ):
+            return True, True
+        if walk.layout.callback[index]:
+            return equal(walk, state, current, RANGE_WITHIN), False
+        if (
+            _maybe_looping(state, current)
+            and equal(walk, state, current, EXACT)
+            and state.may_goto == current.may_goto
+            and state.callback_unroll == current.callback_unroll
+        ):
+            lines = [f"infinite loop detected at insn {index}"]
+            if walk.log is not None:
+                lines += ["cur state:" + walk.log.frame_text(current), "old state:" + walk.log.frame_text(state)]
+            invalid(*lines, insn=index)
+        return False, False
+
+    def _hit(self, state: State, current: State, index: int, loop: bool) -> None:
+        walk = self.walk
+        state.hits += 1
+        if walk.layout.jump[index]:
+            walk.record()
+        self.propagate(state, current)
+        if loop:
+            self._add_backedge(state, current, index)
+
+    def _miss(self, bucket: list[State], state: State, index: int, keep: bool) -> None:
+        if keep:
+            state.misses += 1
+        patience = 64 if self.walk.layout.force[index] and state.branches > 0 else 3
+        if state.misses > state.hits * patience + patience:
+            bucket.remove(state)
+            state.in_free = True
+            self.in_free_list += 1
+            self.size -= 1
+            self._drop(state)
+
+    def _keep(self, bucket: list[State], current: State, index: int) -> None:
+        walk = self.walk
+        self.total += 1
+        self.size += 1
+        self._count_peak()
+        self.jumps_before = walk.jumps
+        self.insns_before = walk.processed
+        if walk.capable:
+            precision.forget(current)
+        new = current.copy()
+        new.insn = index
+        self._enter_loop(new)
+        current.parent = new
+        current.first = index
+        current.depth = new.depth + 1
+        current.history = []
+        bucket.insert(0, new)
+
+
+def find_entry(bucket: list[State], current: State, index: int) -> State | None:
+    """The nearest checkpoint of this loop on the current path."""
+    for state in bucket:
+        if state.insn == index and state.branches and same_calls(state, current) and state.depth < current.depth:
+            return state
+    return None
+
+
+def widen(walk: Walk, old: State, new: State) -> None:
+    """Forget, in the next round of a loop, ranges that differ from the last one and were not needed."""
+    ids = Ids(walk.last_id)
+    for number in range(len(old.frames) - 1, -1, -1):
+        before, after = old.frames[number], new.frames[number]
+        for index in range(11):
+            after.regs[index] = _widened(walk, before.regs[index], after.regs[index], ids)
+        for index, slot in enumerate(before.stack):
+            if index >= len(after.stack):
+                break
+            mine = after.stack[index]
+            if spilled(slot) and spilled(mine) and slot[1] is not None and mine[1] is not None:
+                after.stack[index] = (mine[0], _widened(walk, slot[1], mine[1], ids))
+
+
+def _widened(walk: Walk, old: Reg, new: Reg, ids: Ids) -> Reg:
+    if old.kind != SCALAR or new.kind != SCALAR or old.precise or new.precise or _exact(old, new, ids):
+        return new
+    return walk.unknown

@@ -1,0 +1,93 @@
+"""What the program's BTF says of its functions: static or global, name, arguments of global ones.
+
+Without function information there are no global functions, no callbacks, and no packet loads or tail calls outside the
+main function. Mirrors check_btf_func and btf_prepare_func_args.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pktbpf.verifier.errors import invalid
+from pktbpf.verifier.layout import Layout
+
+if TYPE_CHECKING:
+    from pktbpf.verifier.walk import Walk
+
+Problem = tuple[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionType:
+    """One function: name, linkage, whether it returns an int, and what its arguments are ("ctx", "int", ...)."""
+
+    name: str
+    linkage: str = "static"
+    returns_int: bool = True
+    args: tuple[str, ...] = ()
+
+
+class FunctionTypes:
+    """The functions of one program by number; empty without function information."""
+
+    def __init__(self, source: Any, layout: Layout):
+        self.layout = layout
+        self.called: set[int] = set()
+        self.table: dict[int, FunctionType] = dict(getattr(source, "functions", None) or {})
+
+    def check(self) -> None:
+        """Packet loads and tail calls in functions beside the main one need a known int result."""
+        if not self.table:
+            for function in self.layout.functions[1:]:
+                if function.ld_abs:
+                    invalid("LD_ABS is not allowed in subprogs without BTF")
+                if function.tail_call:
+                    invalid("tail_call is not allowed in subprogs without BTF")
+            return
+        if len(self.table) != len(self.layout.functions):
+            invalid("number of funcs in func_info doesn't match number of subprogs")
+        for number, function in enumerate(self.layout.functions):
+            found = self.table.get(function.start)
+            if found is None:
+                invalid("func_info BTF section doesn't match subprog layout in BPF program")
+            if number and not found.returns_int and function.ld_abs:
+                invalid("LD_ABS is only allowed in functions that return 'int'.")
+            if number and not found.returns_int and function.tail_call:
+                invalid("tail_call is only allowed in functions that return 'int'.")
+
+    def _of(self, number: int) -> FunctionType | None:
+        return self.table.get(self.layout.functions[number].start)
+
+    def is_global(self, number: int) -> bool:
+        """Whether function `number` is verified on its own."""
+        found = self._of(number)
+        return found is not None and found.linkage == "global"
+
+    def name(self, number: int) -> str:
+        """Its name, empty without BTF."""
+        found = self._of(number)
+        return found.name if found is not None else ""
+
+    def check_call(self, walk: Walk, number: int) -> Problem | None:
+        """Whether the arguments of a call to a global function fit its types; the kernel's words if not."""
+        found = self._of(number)
+        if found is None:
+            return errno.EINVAL, ()
+        if found.linkage != "global":
+            return None
+        from pktbpf.verifier import globals as global_functions
+
+        return global_functions.match(walk, found)
+
+    def callback(self, walk: Walk, target: int) -> int:
+        """Number of the function whose address is taken; it must be static and have type information."""
+        number = self.layout.function_starting(target)
+        assert number is not None
+        found = self._of(number)
+        if found is None:
+            invalid("missing btf func_info")
+        if found.linkage != "static":
+            invalid("callback function not static")
+        return number
