@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pktbpf.errors import UsageError
+from pktbpf.errors import ObjectError, UsageError
 from pktbpf.objfile.btf import COMPOSITES, ENUMS, MAX_DEPTH, Btf, BtfKind, BtfType, Member
 
 _PATH = re.compile(r"\.?([A-Za-z_$][\w$]*)|\[(\d+)\]")
@@ -40,7 +40,7 @@ class DataType:
         """The value that `size` bytes hold. ValueError for another length."""
         if len(raw) != self.size:
             raise ValueError(f"{self} has {self.size} bytes, not {len(raw)}")
-        return _decode(self.btf, self.id, raw, 0)
+        return _Decoder(self.btf).value(self.id, raw, 0)
 
     def encode(self, value: Any) -> bytes:
         """The bytes of a value; fields that a dict leaves out are zero. UsageError for one that does not fit."""
@@ -120,45 +120,58 @@ def _is_char(btf: Btf, number: int) -> bool:
     return found.kind is BtfKind.INT and found.size == 1 and (bool(found.encoding & 2) or found.name == "char")
 
 
-def _decode(btf: Btf, number: int, raw: bytes, depth: int) -> Any:
-    found = btf.resolve(number)
-    if depth > MAX_DEPTH:
-        raise UsageError(f"{spell(btf, number)} is nested too deeply")
-    match found.kind:
-        case BtfKind.INT | BtfKind.ENUM | BtfKind.ENUM64:
-            value = int.from_bytes(raw[: found.size], "little", signed=found.signed)
-            return bool(value) if found.encoding & 4 else value
-        case BtfKind.FLOAT:
-            return struct.unpack({4: "<f", 8: "<d"}[found.size], raw)[0] if found.size in (4, 8) else raw.hex()
-        case BtfKind.ARRAY:
-            if _is_char(btf, found.ref):
-                return raw.rstrip(b"\0").decode("utf-8", "surrogateescape")
-            size = btf.size_of(found.ref)
-            return [_decode(btf, found.ref, raw[i * size : (i + 1) * size], depth + 1) for i in range(found.count)]
-        case BtfKind.STRUCT | BtfKind.UNION:
-            out: dict[str, Any] = {}
-            for member in found.members:
-                value = _decode_member(btf, member, raw, depth)
-                out.update(value if not member.name and isinstance(value, dict) else {member.name: value})
-            return out
-        case BtfKind.DATASEC:
-            return {
-                btf.type(entry.type).name: _decode(
-                    btf, btf.type(entry.type).ref, raw[entry.offset : entry.offset + entry.size], depth + 1
-                )
-                for entry in found.variables
-            }
-    return int.from_bytes(raw, "little")
+@dataclass(slots=True)
+class _Decoder:
+    """Decodes one value; `left` bounds the parts that a damaged table can make of it."""
 
+    btf: Btf
+    left: int = 1 << 20
 
-def _decode_member(btf: Btf, member: Member, raw: bytes, depth: int) -> Any:
-    if member.bit_size:
-        bits = int.from_bytes(raw, "little") >> member.bit_offset & ((1 << member.bit_size) - 1)
-        if btf.resolve(member.type).signed and bits >> (member.bit_size - 1):
-            bits -= 1 << member.bit_size
-        return bits
-    start = member.bit_offset // 8
-    return _decode(btf, member.type, raw[start : start + btf.size_of(member.type)], depth + 1)
+    def value(self, number: int, raw: bytes, depth: int) -> Any:
+        found = self.btf.resolve(number)
+        self.left -= 1
+        if depth > MAX_DEPTH or self.left < 0 or len(raw) < self.btf.size_of(number):
+            raise ObjectError(f"{spell(self.btf, number)} is nested without end", section=self.btf.origin)
+        match found.kind:
+            case BtfKind.INT | BtfKind.ENUM | BtfKind.ENUM64:
+                whole = int.from_bytes(raw[: found.size], "little", signed=found.signed)
+                return bool(whole) if found.encoding & 4 else whole
+            case BtfKind.FLOAT:
+                return struct.unpack({4: "<f", 8: "<d"}[found.size], raw)[0] if found.size in (4, 8) else raw.hex()
+            case BtfKind.ARRAY:
+                return self.array(found, raw, depth)
+            case BtfKind.STRUCT | BtfKind.UNION:
+                return self.fields(found, raw, depth)
+            case BtfKind.DATASEC:
+                out = {}
+                for entry in found.variables:
+                    variable = self.btf.type(entry.type)
+                    out[variable.name] = self.value(variable.ref, raw[entry.offset :][: entry.size], depth + 1)
+                return out
+        return int.from_bytes(raw, "little")
+
+    def array(self, found: BtfType, raw: bytes, depth: int) -> Any:
+        if _is_char(self.btf, found.ref):
+            return raw[: found.count].rstrip(b"\0").decode("utf-8", "surrogateescape")
+        size = self.btf.size_of(found.ref)
+        count = found.count if size else 0
+        return [self.value(found.ref, raw[i * size : (i + 1) * size], depth + 1) for i in range(count)]
+
+    def fields(self, found: BtfType, raw: bytes, depth: int) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for member in found.members:
+            part = self.member(member, raw, depth)
+            out.update(part if not member.name and isinstance(part, dict) else {member.name: part})
+        return out
+
+    def member(self, member: Member, raw: bytes, depth: int) -> Any:
+        if member.bit_size:
+            bits = int.from_bytes(raw, "little") >> member.bit_offset & ((1 << member.bit_size) - 1)
+            if self.btf.resolve(member.type).signed and bits >> (member.bit_size - 1):
+                bits -= 1 << member.bit_size
+            return bits
+        start = member.bit_offset // 8
+        return self.value(member.type, raw[start : start + self.btf.size_of(member.type)], depth + 1)
 
 
 def _encode(btf: Btf, number: int, value: Any, out: bytearray | memoryview, where: str, depth: int) -> None:
