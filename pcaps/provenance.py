@@ -31,7 +31,8 @@ Lab: `client` has eth0 02:00:00:00:00:0a, 192.0.2.10, 2001:db8::10; `server` has
 ran with `-Z root -U --immediate-mode -n -s 0` besides the options shown. Commands are given with their namespace in
 front.
 
-This file is written by `pcaps/provenance.py` from `provenance.json`.
+This file is written by `pcaps/provenance.py` from `provenance.json`. tests/filters/claims.yaml names packets by their
+numbers, so a new recording has to be followed there.
 """
 
 

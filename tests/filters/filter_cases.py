@@ -181,6 +181,7 @@ class CaptureCase:
     kept: tuple[int, ...]
     accepted: int
     tcpdump: str | None
+    prepare: str
 
 
 def _kept(verdict: filter_oracles.Verdict, packet: Packet) -> int:
@@ -206,7 +207,13 @@ def capture_cases(path: Path) -> list[CaptureCase]:
         kept = tuple(_kept(oracle(frame), packet) for frame, packet in zip(looked_at, packets, strict=True))
         found.append(
             CaptureCase(
-                entry["capture"], tuple(n for n, _ in rows), packets, kept, entry["accepted"], entry.get("tcpdump")
+                entry["capture"],
+                tuple(n for n, _ in rows),
+                packets,
+                kept,
+                entry["accepted"],
+                entry.get("tcpdump"),
+                entry.get("prepare", "default"),
             )
         )
     return found

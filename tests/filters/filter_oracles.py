@@ -120,7 +120,7 @@ def link_discovery(frame: bytes) -> Verdict:
 @oracle
 def ping_reply(frame: bytes) -> Verdict:
     packet = view(frame)
-    if packet.offset or packet.l4[0] == 8:
+    if packet.protocol != 1 or packet.offset or packet.l4[0] == 8:
         return False
     return packet.l4[0] != 0 or packet.l4[4:6] == b"\x12\x34"
 

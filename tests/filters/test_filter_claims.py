@@ -31,7 +31,7 @@ from filter_cases import (
 
 import pktbpf
 from pktbpf import engine
-from pktbpf.engine.base import PROFILES
+from pktbpf.engine.base import PROFILES, Env
 
 FILES = filter_files()
 IDS = [path.name for path in FILES]
@@ -119,6 +119,19 @@ def test_capture(path: Path, case: CaptureCase, name: str) -> None:
     found = [kept(path, name, packet) for packet in case.packets]
     wrong = [(n, got, want) for n, got, want in zip(case.numbers, found, case.kept, strict=True) if got != want]
     assert not wrong, f"{case.capture}: (packet, kept, expected) {wrong[:5]}"
+
+
+# What replay() is told so that it prepares packets as filter_cases.PREPARE does.
+ENVIRONMENTS = {"default": Env(), "strip": Env(strip_vlan=True), "server": Env(mac=filter_oracles.SERVER)}
+
+
+@pytest.mark.parametrize(("path", "case"), [p for p in CAPTURES if p.values[1].prepare in ENVIRONMENTS])  # type: ignore[union-attr]
+def test_replay_finds_byte_0(path: Path, case: CaptureCase) -> None:
+    """The same through replay(), which finds the program's byte 0 and the metadata of each frame by itself."""
+    env = ENVIRONMENTS[case.prepare]
+    found = pktbpf.replay(PCAPS / case.capture, path, attach=header(path)["attach"][0], env=env).filters[0]
+    assert found.kept is not None
+    assert [int(found.kept[n - 1]) for n in case.numbers] == list(case.kept)
 
 
 @pytest.mark.parametrize(("path", "case"), CAPTURES)
