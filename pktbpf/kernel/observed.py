@@ -75,7 +75,8 @@ def skbs_of(seen: Sequence[Seen | None]) -> Skbs:
             rows[key] = _row(packet.metadata)
         meta[n] = rows[key]
     return Skbs(
-        data=np.frombuffer(b"".join(p.frame for p in seen if p) or b"\0", dtype=np.uint8),
+        # Writable like a reader's buffer, so that compiled engines meet one array type only.
+        data=np.frombuffer(bytearray(b"".join(p.frame for p in seen if p) or b"\0"), dtype=np.uint8),
         base=start[:-1] + base,
         length=length,
         captured=captured,
