@@ -6,7 +6,7 @@ finds that place in captured frames. Bytes in front of it may be given with `sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace as _replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pktbpf.engine.base import Outcome, Runner, Skbs
+    from pktbpf.maps.face import Map
 
 Buffer = bytes | bytearray | memoryview
 
@@ -48,21 +49,29 @@ class Filter:
 
     program: anything verify() takes, or what load() takes (a path, text, bytes). attach: a profile name, see
     pktbpf.engine.base.PROFILES. env: the environment of the runs (seed, cpu, metadata that holds for all packets).
+    maps: live maps to use by name; the others are made. `maps` afterwards holds all of them by name.
     Raises ProgramRefused, UsageError.
     """
 
     def __init__(
         self, program: Any, *, engine: str = "interpreter", attach: str | AttachProfile = "packet",
-        env: Env | None = None,
+        env: Env | None = None, maps: Mapping[str, Map] | None = None,
     ):  # fmt: skip
         if not isinstance(program, ClassicProgram | Program | Verified):
             from pktbpf.loader import load
 
             program = load(program)
         self.verified = verify(program)
-        self.program = self.verified.program
+        self.maps: dict[str, Map] = {}
         self.profile = find_profile(attach)
         self.env = env or Env()
+        if self.verified.program.maps:
+            from pktbpf.instance import Instance
+
+            instance = Instance(maps, cpus=self.env.cpu + 1)
+            self.verified = instance.bind(self.verified)
+            self.maps = instance.maps
+        self.program = self.verified.program
         self.runner: Runner = engines.get(engine).prepare(self.verified, self.env)
 
     def run(self, packet: Buffer, wire_len: int | None = None, *, start: int = 0, **metadata: int | bool | None) -> int:

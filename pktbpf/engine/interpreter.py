@@ -14,13 +14,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pktbpf.abi.context import COLUMN
+from pktbpf.abi.helpers import helper_name
 from pktbpf.abi.limits import MAX_FRAMES, SKB_CONTEXT_SIZE, STACK_SIZE
-from pktbpf.engine import basic_helpers
+from pktbpf.abi.map_kinds import BY_NAME as KINDS
+from pktbpf.engine import basic_helpers, common_helpers, control_helpers, rare_helpers
 from pktbpf.engine.arith import M32, U0, U16, U32, arsh, sdiv, sext8, sext16, sext32, smod, swap16, swap32, swap64
 from pktbpf.engine.base import Env, Fault, Outcome, Skbs
 from pktbpf.engine.basic_helpers import call_basic
-from pktbpf.engine.image import OP, Image, build
+from pktbpf.engine.common_helpers import call_common
+from pktbpf.engine.control_helpers import (
+    F_KIND,
+    F_R10,
+    F_RETURN,
+    FOR_EACH,
+    FRAME,
+    LOOP,
+    SCRATCH_REGION,
+    SCRATCH_SLOT,
+    TAIL_CALL,
+    again,
+    tail_call,
+)  # fmt: skip
+from pktbpf.engine.control_helpers import begin as begin_walk
+from pktbpf.engine.image import OP
+from pktbpf.engine.linker import Linked, link
 from pktbpf.engine.memory import (
+    B_CAPTURED,
+    B_DATA,
+    B_HEAD,
+    B_LENGTH,
+    B_MAC,
+    B_META,
+    B_NETWORK,
+    B_STATE,
+    BLOCK,
     CB_BEGIN,
     CB_END,
     CONTEXT_BASE,
@@ -35,9 +62,12 @@ from pktbpf.engine.memory import (
     store,
 )  # fmt: skip
 from pktbpf.engine.packet import LOADED, UNKNOWN, slow_load
+from pktbpf.engine.rare_helpers import call_rare
 from pktbpf.errors import ProgramRefused
-from pktbpf.hot import Bytes, Ints, Scalar, Words, hot, load_be16, load_be32, load_u8
-from pktbpf.program import Verified
+from pktbpf.hot import Bytes, Ints, Scalar, Words, hot, load_be16, load_be32, load_u8, poke64
+from pktbpf.maps.layout import FIRST_NUMBER, KIND, MAP_POINTER, MAX_ENTRIES, STRIDE
+from pktbpf.maps.layout import clear as clear_memory
+from pktbpf.program import Program, Verified
 
 # Operations of the loop as numbers; the lint test compares these lists with the table.
 FAULT_OPCODE, FAULT_JUMP, RETURN_ZERO, EXIT, CALL_HELPER, CALL_LOCAL, JA, JA32, MAY_GOTO, LD_IMM64 = (
@@ -78,8 +108,10 @@ F_INDETERMINATE, F_OPCODE, F_JUMP, F_MEMORY, F_BUDGET, F_CALL, F_DEPTH, F_CONTEX
 
 U1, U2, U4, U8, U15, U31, U63, U512 = (np.uint64(n) for n in (1, 2, 4, 8, 15, 31, 63, STACK_SIZE))
 R_READ, R_WRITE, R_BOTH = np.uint64(READ), np.uint64(WRITE), np.uint64(READ | WRITE)
-MAC, NETWORK = COLUMN["mac_offset"], COLUMN["network_offset"]
-FRAME = 6  # words saved per call: r6-r9, the frame pointer, the return address
+ARRAY = KINDS["ARRAY"].number
+FIRST_MAP = np.uint64(FIRST_NUMBER)
+MAP_LOOKUP = common_helpers.LOOKUP
+MAC, NETWORK, CPU = COLUMN["mac_offset"], COLUMN["network_offset"], COLUMN["cpu"]
 
 
 @hot
@@ -133,6 +165,16 @@ def atomic(regs: Words, word: Scalar, place: Scalar, size: Scalar) -> None:
 
 
 @hot
+def enter(regs: Words, row: Words, pc: Scalar, regions: Words, depth: Scalar) -> None:
+    """Save what a call must give back into a frame's row, and move the frame pointer up to a cleared stack."""
+    for index in range(4):
+        row[index] = regs[np.uint64(6 + index)]
+    row[F_R10], row[F_RETURN], row[F_KIND] = regs[np.uint64(10)], np.uint64(pc), U0
+    clear_memory(regions[U1, U0] + np.uint64(STACK_SIZE * (depth + 1)), U512)
+    regs[np.uint64(10)] += U512
+
+
+@hot
 def run_batch(
     words: Words,
     entry: Scalar,
@@ -143,6 +185,7 @@ def run_batch(
     captured: Ints,
     head: Ints,
     meta: Ints,
+    no_meta: Scalar,
     mac_default: Scalar,
     network_default: Scalar,
     delivered: Any,
@@ -151,15 +194,22 @@ def run_batch(
     context: Bytes,
     frames: Words,
     regs: Words,
-    state: Words | None,
+    addresses: Words,
+    basic: Words | None,
+    world: Words | None,
+    rare: Words | None,
     budget: Scalar,
     counts: Words | None,
     verdict: Any,
     fault: Any,
 ) -> None:
-    """Run the image over every packet. counts: None, or uint64[slots, 2] of executions and taken branches. state: None,
-    or the helpers' state: what is None is compiled out, and most filters call nothing."""
-    no_meta = meta.shape[0] == 0
+    """Run the image over every packet.
+
+    counts: None, or uint64[slots, 2] of executions and taken branches. basic, world, rare: the helpers' state for each
+    tier of helpers that the program calls, None for a tier it does not; that tier is not compiled, and most filters
+    call nothing. A program uses basic or world, not both.
+    """
+    block_at, data_at = addresses[0], addresses[1]
     return_zero, plain_exit = np.int64(len(words) - 2), np.int64(len(words) - 1)
     for number in range(len(base)):
         if not delivered[number]:
@@ -177,9 +227,18 @@ def run_batch(
         if entry == 0:
             regs[np.uint64(6)] = U0
         if zero_memory:
-            stack[:] = 0
-            context[48:68] = 0
+            clear_memory(regions[U1, U0] + U512 - np.uint64(zero_memory), np.uint64(zero_memory))
+            clear_memory(regions[U2, U0] + CB_BEGIN, CB_END - CB_BEGIN)
         pc, depth, fuel, failure, may_goto = np.int64(entry), np.int64(0), np.int64(budget), 0, np.int64(0)
+        tail_calls = 0
+        if world is not None:
+            poke64(block_at + B_META, addresses[2] + np.uint64(0 if no_meta else number * len(row) * 8))
+            poke64(block_at + B_DATA, data_at + begin)
+            poke64(block_at + B_LENGTH, np.uint64(size))
+            poke64(block_at + B_CAPTURED, have)
+            poke64(block_at + B_HEAD, np.uint64(head[number]))
+            poke64(block_at + B_MAC, np.uint64(mac))
+            poke64(block_at + B_NETWORK, np.uint64(network))
         while True:
             word = words[np.uint64(pc)]
             op = np.int64(word & np.uint64(0x7F))
@@ -454,29 +513,75 @@ def run_batch(
                     regs[U0] = U0
                 if depth == 0:
                     break
+                saved = frames[depth - 1]
+                if world is not None and saved[F_KIND] != U0:
+                    more, value = again(regs, regions, saved, depth - 1, np.uint64(row[CPU]), regs[U0])
+                    if more:
+                        pc = np.int64(value)
+                        continue
+                    regs[U0] = value
                 depth -= 1
                 for index in range(4):
-                    regs[np.uint64(6 + index)] = frames[depth, index]
-                regs[np.uint64(10)] = frames[depth, 4]
-                pc = np.int64(frames[depth, 5])
+                    regs[np.uint64(6 + index)] = saved[index]
+                regs[np.uint64(10)] = saved[F_R10]
+                pc = np.int64(saved[F_RETURN])
             elif op == CALL_LOCAL:
                 if depth >= MAX_FRAMES - 1:
                     failure = F_DEPTH
                     break
-                for index in range(4):
-                    frames[depth, index] = regs[np.uint64(6 + index)]
-                frames[depth, 4] = regs[np.uint64(10)]
-                frames[depth, 5] = np.uint64(pc)
+                enter(regs, frames[depth], pc, regions, depth)
                 depth += 1
-                regs[np.uint64(10)] += U512
                 pc += np.int64(imm)
             elif op == CALL_HELPER:
-                if state is None:
-                    failure = F_CALL
-                    break
-                value, ok = call_basic(
-                    np.int64(imm), regs, row, data, base[number], size, captured[number], network, state
-                )
+                value, ok = U0, F_CALL
+                if basic is not None:
+                    value, ok = call_basic(
+                        np.int64(imm), regs, row, data, base[number], size, captured[number], network, basic
+                    )
+                if world is not None:
+                    called = np.int64(imm)
+                    if called == MAP_LOOKUP:
+                        # Arrays inline, as the kernel does it (array_map_gen_lookup); 60 ns a call otherwise.
+                        which = (regs[U1] ^ MAP_POINTER) >> U32
+                        place = resolve(regs[U2], U4, R_READ, regions)
+                        if (
+                            which >= FIRST_MAP
+                            and which < np.uint64(regions.shape[0])
+                            and np.int64(regions[which, KIND]) == ARRAY
+                            and place != U0
+                            and regs[U1] & M32 == U0
+                        ):
+                            value = load(place, U4)
+                            inside = value < regions[which, MAX_ENTRIES]
+                            regs[U0] = which << U32 | value * regions[which, STRIDE] if inside else U0
+                            continue
+                    if called == TAIL_CALL:
+                        target, ok = tail_call(block_at, tail_calls)
+                        if ok != 0:
+                            failure = ok
+                            break
+                        if target >= 0:
+                            tail_calls += 1
+                            regs[U1] = CONTEXT_BASE
+                            pc = target
+                        continue
+                    if called == LOOP or called == FOR_EACH:
+                        if depth >= MAX_FRAMES - 1:
+                            failure = F_DEPTH
+                            break
+                        enter(regs, frames[depth], pc, regions, depth)
+                        value, ok, more = begin_walk(called, regs, block_at, frames[depth], len(words))
+                        if more:
+                            more, value = again(regs, regions, frames[depth], depth, np.uint64(row[CPU]), U0)
+                        if more:
+                            depth += 1
+                            pc = np.int64(value)
+                            continue
+                        regs[np.uint64(10)] -= U512
+                    else:
+                        value, ok = call_common(called, block_at, regions, world)
+                        if rare is not None and ok == F_CALL:
+                            value, ok = call_rare(called, block_at, regions, rare)
                 if ok != 0:
                     failure = ok
                     break
@@ -539,37 +644,63 @@ def run_batch(
 
 @dataclass(slots=True)
 class Interpreted:
-    """A program ready to run in the compiled loop."""
+    """A program ready to run in the compiled loop. counts: uint64[slots, 2], executions and taken branches, or None."""
 
-    image: Image
+    linked: Linked
     env: Env
-    state: NDArray[np.uint64] | None
+    needs_meta: bool
+    tier: int
+    zero_memory: int
+    state: NDArray[np.uint64]
     stack: NDArray[np.uint8]
     context: NDArray[np.uint8]
-    regions: NDArray[np.uint64]
-    zero_memory: bool
+    scratch: NDArray[np.uint8]
+    shared_meta: NDArray[np.int64]
     counts: NDArray[np.uint64] | None = None
-
-    @property
-    def needs_meta(self) -> bool:
-        """Whether the program looks at anything but bytes and lengths."""
-        return self.image.needs_meta
 
     def run(self, skbs: Skbs) -> Outcome:
         """Run over all packets, in order."""
         count = len(skbs)
         outcome = Outcome(np.empty(count, dtype=np.uint32), np.empty(count, dtype=np.uint8))
-        meta = skbs.meta if len(skbs.meta) or not count else _NO_META
+        meta = skbs.meta if len(skbs.meta) else self.shared_meta
+        regions = self._regions()
+        regs = np.zeros(16, dtype=np.uint64)
+        block = np.zeros(BLOCK, dtype=np.uint64)
+        block[:3] = (regs.ctypes.data, regions.ctypes.data, len(regions))
+        block[int(B_STATE) // 8] = self.state.ctypes.data
+        addresses = np.array([block.ctypes.data, skbs.data.ctypes.data, meta.ctypes.data], dtype=np.uint64)
         run_batch(
-            self.image.words, self.image.entry, self.zero_memory, skbs.data, skbs.base, skbs.length, skbs.captured,
-            skbs.head, meta, skbs.mac_offset, skbs.network_offset, skbs.delivered, self.regions, self.stack,
-            self.context, np.empty((MAX_FRAMES, FRAME), dtype=np.uint64), np.zeros(16, dtype=np.uint64), self.state,
-            self.env.budget, self.counts, outcome.verdict, outcome.fault,
+            self.linked.words, self.linked.entry, self.zero_memory, skbs.data, skbs.base, skbs.length, skbs.captured,
+            skbs.head, meta, not len(skbs.meta), skbs.mac_offset, skbs.network_offset, skbs.delivered, regions, self.stack,
+            self.context, np.zeros((MAX_FRAMES, FRAME), dtype=np.uint64), regs, addresses,
+            self.state if self.tier == 1 else None, self.state if self.tier > 1 else None,
+            self.state if self.tier > 2 else None, self.env.budget, self.counts,
+            outcome.verdict, outcome.fault,
         )  # fmt: skip
         return outcome
 
+    def _regions(self) -> NDArray[np.uint64]:
+        """The map table with the memory of this run in its first rows; no maps, no table."""
+        if self.tier > 1:
+            regions = self.linked.table()
+        else:
+            regions = np.zeros((CONTEXT_REGION + 1, 3), dtype=np.uint64)
+        regions[STACK_REGION, :3] = (self.stack.ctypes.data, len(self.stack), READ | WRITE)
+        regions[CONTEXT_REGION, :3] = (self.context.ctypes.data, len(self.context), READ | WRITE)
+        if self.tier > 1:
+            regions[SCRATCH_REGION, :3] = (self.scratch.ctypes.data, len(self.scratch), READ)
+        return regions
 
-_NO_META = np.zeros((0, len(COLUMN)), dtype=np.int64)
+
+def _tier(calls: frozenset[int], maps: bool) -> int:
+    """How much of the loop is compiled: 0 nothing called, 1 basic helpers, 2 maps and common ones, 3 all."""
+    if calls <= basic_helpers.NUMBERS and not maps:
+        return 1 if calls else 0
+    return 2 if calls <= COMMON_TIER else 3
+
+
+COMMON_TIER = common_helpers.NUMBERS | control_helpers.NUMBERS
+ALL_HELPERS = COMMON_TIER | rare_helpers.NUMBERS
 
 
 class InterpreterEngine:
@@ -578,22 +709,37 @@ class InterpreterEngine:
     name = "interpreter"
 
     def prepare(self, verified: Verified, env: Env, *, coverage: bool = False) -> Interpreted:
-        """Pack the program. Raises ProgramRefused (EINVAL) for a call of a helper that this engine does not have."""
+        """Pack and link the program. Raises ProgramRefused (EINVAL) for a helper that has no meaning off a kernel."""
         program = verified.program
-        image = build(program, fuse=not coverage)
-        unknown = sorted(image.calls - basic_helpers.NUMBERS)
-        if unknown and not verified.trusted:
-            raise ProgramRefused(22, None, f"helper {unknown[0]} is not one that this engine has")
-        stack = np.zeros(STACK_SIZE * MAX_FRAMES, dtype=np.uint8)
-        context = np.zeros(SKB_CONTEXT_SIZE, dtype=np.uint8)
-        regions = np.zeros((CONTEXT_REGION + 1, 3), dtype=np.uint64)
-        regions[STACK_REGION] = (stack.ctypes.data, len(stack), READ | WRITE)
-        regions[CONTEXT_REGION] = (context.ctypes.data, len(context), READ | WRITE)
+        linked = link(verified, fuse=not coverage)
+        has_maps = bool(program.maps) or any(i.code == 0x18 and i.src for i in program.insns)
+        tier = _tier(linked.calls, has_maps)
+        if not verified.trusted:
+            _refuse_unknown(program, linked.calls - (ALL_HELPERS if tier > 1 else basic_helpers.NUMBERS))
         # The classic checks prove that scratch slots are written before they are read; nothing to clear.
-        zero_memory = image.reads_memory and program.classic is None
-        counts = np.zeros((len(image.words), 2), dtype=np.uint64) if coverage else None
-        state = basic_helpers.initial_state(env) if image.calls else None
-        return Interpreted(image, env, state, stack, context, regions, zero_memory, counts)
+        zero_memory = 0 if program.classic is not None else linked.stack_depth
+        counts = np.zeros((len(linked.words), 2), dtype=np.uint64) if coverage else None
+        return Interpreted(
+            linked, env, linked.needs_meta, tier, zero_memory, basic_helpers.initial_state(env),
+            np.zeros(STACK_SIZE * MAX_FRAMES, dtype=np.uint8), np.zeros(SKB_CONTEXT_SIZE, dtype=np.uint8),
+            np.zeros(SCRATCH_SLOT * MAX_FRAMES, dtype=np.uint8), _shared_meta(env), counts,
+        )  # fmt: skip
+
+
+def _shared_meta(env: Env) -> NDArray[np.int64]:
+    """The one row that serves all packets when no program needs their metadata."""
+    row = np.zeros((1, len(COLUMN)), dtype=np.int64)
+    row[0, CPU] = env.cpu
+    return row
+
+
+def _refuse_unknown(program: Program, unknown: frozenset[int]) -> None:
+    for number in sorted(unknown):
+        at = next((i for i, insn in enumerate(program.insns) if insn.code == 0x85 and insn.imm == number), None)
+        raise ProgramRefused(
+            22, at, f"helper bpf_{helper_name(number)}#{number} has no meaning outside a running kernel",
+            hint="replace the call, or test this program on the live kernel",
+        )  # fmt: skip
 
 
 ENGINE = InterpreterEngine()

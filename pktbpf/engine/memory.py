@@ -11,6 +11,7 @@ import numpy as np
 from pktbpf.abi.context import BY_NAME, COLUMN
 from pktbpf.engine.arith import M8, M16, M32, U0, U32, swap16
 from pktbpf.hot import Ints, Scalar, Words, hot, peek8, peek16, peek32, peek64, poke8, poke16, poke32, poke64
+from pktbpf.maps.layout import WIDTH
 
 STACK_REGION, CONTEXT_REGION, FIRST_MAP_REGION = 1, 2, 4
 READ, WRITE = 1, 2
@@ -99,3 +100,42 @@ def context_load(offset: Scalar, size: Scalar, row: Ints, length: Scalar, region
     if _NARROW[slot] == S2:
         value &= M16
     return value, 1
+
+
+# --- the block through which helpers reach everything ---------------------------------------------------------------
+# Passing arrays to a compiled function costs seven words each; helpers get one machine address instead, of uint64s.
+B_REGS, B_REGIONS, B_COUNT, B_META, B_DATA, B_LENGTH, B_CAPTURED, B_HEAD, B_MAC, B_NETWORK, B_STATE = (
+    np.uint64(8 * n) for n in range(11)
+)
+BLOCK = 16
+REGION_BYTES = np.uint64(8 * WIDTH)
+
+
+@hot
+def argument(block: Scalar, number: Scalar) -> Scalar:
+    """Register `number` (uint64) of the running program."""
+    return peek64(peek64(block + B_REGS) + number * S8)
+
+
+@hot
+def metadata(block: Scalar, column: Scalar) -> Scalar:
+    """A metadata column (plain number) of the running packet, as int64."""
+    return np.int64(peek64(peek64(block + B_META) + np.uint64(column) * S8))
+
+
+@hot
+def region_row(block: Scalar, region: Scalar) -> Scalar:
+    """Machine address of a region's row; the caller knows that there is one."""
+    return peek64(block + B_REGIONS) + region * REGION_BYTES
+
+
+@hot
+def reach(address: Scalar, size: Scalar, need: Scalar, block: Scalar) -> Scalar:
+    """resolve() by way of the block."""
+    region = address >> U32
+    offset = address & M32
+    if region < peek64(block + B_COUNT):
+        row = region_row(block, region)
+        if offset + size <= peek64(row + S8) and peek64(row + np.uint64(16)) & need == need:
+            return peek64(row) + offset
+    return U0

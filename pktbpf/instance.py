@@ -1,0 +1,88 @@
+"""Maps made live for programs: what libbpf does between opening an object and attaching its program.
+
+In: a Program whose maps are definitions. Out: a Verified of the same program whose maps are live Map objects with their
+first contents, shared by name between all programs of the object, and the programs behind its program arrays likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pktbpf.errors import UsageError
+from pktbpf.maps.face import Map
+from pktbpf.program import MapSpec, Program, Verified
+
+
+class Instance:
+    """Live maps by name. given: maps that exist already and are used in place of fresh ones.
+
+    Raises UsageError when a given map has other attributes than the program's definition.
+    """
+
+    def __init__(self, given: Mapping[str, Map] | None = None, *, cpus: int = 1):
+        self.maps: dict[str, Map] = dict(given or {})
+        self.cpus = cpus
+        self._by_definition: dict[int, Map] = {}
+        self._definitions: list[MapSpec] = []
+        self._programs: dict[int, Verified] = {}
+
+    def bind(self, verified: Verified) -> Verified:
+        """The same program with live maps; what was proven stays proven."""
+        program = verified.program
+        if id(program) in self._programs:
+            return self._programs[id(program)]
+        if not program.maps:
+            return verified
+        live: dict[int, Map] = {}
+        bound = replace(verified, program=replace(program, maps=live))
+        self._programs[id(program)] = bound
+        for slot, definition in program.maps.items():
+            live[slot] = definition if isinstance(definition, Map) else self.live(definition)
+            self.maps.setdefault(live[slot].spec.name or f"map{slot}", live[slot])
+        return bound
+
+    def live(self, definition: MapSpec) -> Map:
+        """The live map of a definition, made on first use."""
+        known = self._by_definition.get(id(definition))
+        if known is not None:
+            return known
+        given = self.maps.get(definition.name) if definition.name else None
+        if given is not None:
+            _same(given.spec, definition)
+        found = given or Map.from_spec(definition, cpus=self.cpus)
+        self._by_definition[id(definition)] = found
+        self._definitions.append(definition)  # keeps id() unique
+        if definition.name:
+            self.maps[definition.name] = found
+        if given is None:
+            self._fill(found, definition)
+        return found
+
+    def _fill(self, found: Map, definition: Any) -> None:
+        """First contents: a data section's bytes, the slots of a program array or a map of maps."""
+        initial = getattr(definition, "initial", None)
+        if initial is not None:
+            found.update(bytes(4), initial)
+        for index, target in getattr(definition, "slots", {}).items():
+            key = index.to_bytes(4, "little")
+            if isinstance(target, MapSpec):
+                found.set_map(key, self.live(target))
+            else:
+                found.set_program(key, self._admit(target.program))
+        if getattr(definition, "frozen", False):
+            found.freeze()
+
+    def _admit(self, program: Program) -> Verified:
+        from pktbpf.filter import verify
+
+        return self.bind(verify(program))
+
+
+def _same(have: MapSpec, want: MapSpec) -> None:
+    for name in ("kind", "key_size", "value_size", "max_entries"):
+        if getattr(have, name) != getattr(want, name):
+            raise UsageError(
+                f"map {want.name!r} has {name} {getattr(have, name)}, the program wants {getattr(want, name)}"
+            )
