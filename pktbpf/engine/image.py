@@ -77,13 +77,24 @@ def build(program: Program, *, fuse: bool = True) -> Image:
 def _describe(program: Program, words: NDArray[np.uint64], entry: int) -> Image:
     rows = [(insn, row) for insn in program.insns if (row := insn.row) is not None]
     calls = frozenset(insn.imm for insn, row in rows if row.name == "CALL_HELPER")
-    # A translated classic program reads the context only through r6, and offset 0 is the length, which is no metadata.
-    harmless = {(REG_FP, None)} | ({(6, 0)} if program.classic is not None else set())
-    context = any(
-        row.kind is Kind.LOAD and (insn.src, None) not in harmless and (insn.src, insn.off) not in harmless
-        for insn, row in rows
-    )
-    return Image(words, entry, _stack_depth(rows), calls, context or not calls <= NO_METADATA)
+    return Image(words, entry, _stack_depth(rows), calls, _reads_context(rows) or not calls <= NO_METADATA)
+
+
+def _reads_context(rows: list[tuple[Insn, Row]]) -> bool:
+    """Whether a load may read the context at all, its length at offset 0 apart, which is no metadata.
+
+    Registers that may hold the context are those it is ever copied to from r1; if it is spilled, every load counts.
+    """
+    holders = {1}
+    while True:
+        copies = {i.dst for i, row in rows if row.name == "MOV64_REG" and i.src in holders}
+        if copies <= holders:
+            break
+        holders |= copies
+    spilled = any(row.kind is Kind.STORE and i.src in holders and row.name == "STX_DW" for i, row in rows)
+    moved = any(row.kind is Kind.ALU and row.operation in ("ADD", "SUB") and i.dst in holders for i, row in rows)
+    loads = [i for i, row in rows if row.kind is Kind.LOAD or row.operation == "LOAD_ACQ"]
+    return any(spilled or (i.src in holders and (i.off != 0 or moved)) for i in loads)
 
 
 def _stack_depth(rows: list[tuple[Insn, Row]]) -> int:

@@ -671,8 +671,8 @@ class Interpreted:
         addresses = np.array([block.ctypes.data, skbs.data.ctypes.data, meta.ctypes.data], dtype=np.uint64)
         run_batch(
             self.linked.words, self.linked.entry, self.zero_memory, skbs.data, skbs.base, skbs.length, skbs.captured,
-            skbs.head, meta, not len(skbs.meta), skbs.mac_offset, skbs.network_offset, skbs.delivered, regions, self.stack,
-            self.context, np.zeros((MAX_FRAMES, FRAME), dtype=np.uint64), regs, addresses,
+            skbs.head, meta, not len(skbs.meta), skbs.mac_offset, skbs.network_offset, skbs.delivered, regions,
+            self.stack, self.context, np.zeros((MAX_FRAMES, FRAME), dtype=np.uint64), regs, addresses,
             self.state if self.tier == 1 else None, self.state if self.tier > 1 else None,
             self.state if self.tier > 2 else None, self.env.budget, self.counts,
             outcome.verdict, outcome.fault,
