@@ -7,17 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from pktbpf.abi.ancillary import AD_BASE, LL_BASE, NET_BASE
-from pktbpf.errors import KernelUnavailable
+from pktbpf.errors import KernelUnavailable, ProgramRefused
 from pktbpf.isa.classic import ROWS, ClassicInsn
+from pktbpf.kernel.namespace import Namespace
 from pktbpf.kernel.unix_rig import UnixRig
 from pktbpf.parity.admission import disagreements, our_errno
 from pktbpf.parity.programs import ProgramMaker, insn
 from pktbpf.program import ClassicProgram
-from pktbpf.translator import kernel_size
+from pktbpf.translator import check, kernel_size
 
 pytestmark = pytest.mark.kernel
 
 RET = insn("RET_K", 1)
+ROOM = 4 << 20
 EDGES = (0, 1, 15, 16, 17, 31, 32, 33, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 
 
@@ -70,7 +72,7 @@ def test_random_programs_valid_and_damaged(rig: UnixRig) -> None:
 
 def test_long_programs(rig: UnixRig) -> None:
     maker = ProgramMaker(8)
-    programs = [maker.long() for _ in range(150)]
+    programs = [maker.long() for _ in range(80)]
     assert not disagreements(programs, rig)
     assert {our_errno(program)[0] for program in programs} == {0, 12, 22}
 
@@ -113,6 +115,44 @@ def test_far_jumps(rig: UnixRig) -> None:
             body = [load] * count + [insn("TAX")] * extra
             programs.append(ClassicProgram((insn("JA", len(body)), *body, insn("RET_A"))))
     assert not disagreements(programs, rig)
+
+
+@pytest.fixture(scope="module")
+def roomy() -> Iterator[UnixRig]:
+    """A rig in a network namespace with a large net.core.optmem_max, so that only the jumps decide."""
+    try:
+        space = Namespace()
+    except KernelUnavailable as reason:
+        pytest.skip(str(reason))
+    try:
+        if not space.configure("core/optmem_max", ROOM):
+            pytest.skip("net.core.optmem_max is not a setting of the network namespace on this kernel")
+        with space.entered():
+            opened = UnixRig()
+        with opened:
+            yield opened
+    finally:
+        space.close()
+
+
+def _errno_with_room(program: ClassicProgram) -> int:
+    try:
+        check(program, optmem_max=ROOM)
+    except ProgramRefused as refusal:
+        return refusal.errno
+    return 0
+
+
+def test_converted_jumps_without_the_memory_limit(roomy: UnixRig) -> None:
+    maker = ProgramMaker(9)
+    programs = [maker.long() for _ in range(60)]
+    tail = (insn("TAX"), insn("TAX"), insn("RET_A"))
+    for jump in (insn("JA", 1), insn("JEQ_K", 5, 1, 0), insn("JEQ_K", 0x80000000, 1, 1), insn("JSET_X", 0, 0, 1)):
+        bodies = [_of_size(place, insn("LDX_MSH", 14)).insns[:-1] for place in range(32_758, 32_774)]
+        programs += [ClassicProgram((*body, jump, *tail)) for body in bodies]
+    answers = [roomy.attach_classic(program.to_bytes()) for program in programs]
+    assert [_errno_with_room(program) for program in programs] == answers
+    assert set(answers) == {0, 22}
 
 
 def test_lengths_around_the_limits(rig: UnixRig) -> None:
