@@ -108,7 +108,7 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings=CONTEXT, no_args_is_help=True)
+@click.group("pktbpf", cls=LazyGroup, context_settings=CONTEXT, no_args_is_help=True)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
               help="Print the versions of pktbpf, Python, numba and libpcap.")  # fmt: skip
 def cli() -> None:

@@ -10,7 +10,9 @@ import ctypes
 import ctypes.util
 import importlib
 import importlib.util
+import os
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -25,13 +27,15 @@ _WHEEL_MODULE = "pcapy"
 
 
 class Request(NamedTuple):
-    """What pcap_compile is told. linktype: DLT number. netmask: the network's bits are the high ones."""
+    """What pcap_compile is told. linktype: DLT number. netmask: the network's bits are the high ones. savefile: compile
+    as for a capture file, where some tests differ (DLT_NULL has every system's families, `inbound` is refused)."""
 
     expression: bytes
     linktype: int
     snaplen: int
     optimize: bool
     netmask: int
+    savefile: bool = False
 
 
 class Backend(Protocol):
@@ -61,6 +65,12 @@ class Library:
         self._lib = handle
         handle.pcap_open_dead.argtypes = (ctypes.c_int, ctypes.c_int)
         handle.pcap_open_dead.restype = ctypes.c_void_p
+        handle.pcap_dump_open.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
+        handle.pcap_dump_open.restype = ctypes.c_void_p
+        handle.pcap_dump_close.argtypes = (ctypes.c_void_p,)
+        handle.pcap_dump_close.restype = None
+        handle.pcap_open_offline.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+        handle.pcap_open_offline.restype = ctypes.c_void_p
         handle.pcap_close.argtypes = (ctypes.c_void_p,)
         handle.pcap_close.restype = None
         pointer = ctypes.POINTER(_BpfProgram)
@@ -79,6 +89,8 @@ class Library:
     def compile(self, request: Request) -> tuple[ClassicInsn, ...]:
         lib = self._lib
         handle = lib.pcap_open_dead(request.linktype, request.snaplen)
+        if handle and request.savefile:
+            handle = self._as_savefile(handle)
         if not handle:
             raise ExpressionError("libpcap has no memory left")
         code = _BpfProgram()
@@ -94,6 +106,21 @@ class Library:
                 lib.pcap_freecode(ctypes.byref(code))
         finally:
             lib.pcap_close(handle)
+
+    def _as_savefile(self, dead: int) -> int:
+        """The same handle on a capture file without packets; `dead` itself where no file can have its link type."""
+        lib, error = self._lib, ctypes.create_string_buffer(256)  # PCAP_ERRBUF_SIZE
+        with tempfile.TemporaryDirectory(prefix="pktbpf-") as directory:
+            path = os.fsencode(os.path.join(directory, "empty.pcap"))  # noqa: PTH118  bytes for C
+            dumper = lib.pcap_dump_open(dead, path)
+            if not dumper:
+                return dead
+            lib.pcap_dump_close(dumper)
+            handle: int | None = lib.pcap_open_offline(path, error)
+        if not handle:
+            return dead
+        lib.pcap_close(dead)
+        return handle
 
     def linktype(self, name: str) -> int | None:
         number: int = self._lib.pcap_datalink_name_to_val(name.encode("utf-8", "replace"))

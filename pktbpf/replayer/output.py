@@ -33,9 +33,11 @@ class WriterSink:
         self._writer: Writer | None = None
 
     def begin(self, capture: int, source: Capture) -> None:
-        """Remember the first input."""
+        """Remember the first input, and open the output as soon as its link type is known."""
         if self._first is None:
             self._first = source
+            if source.interfaces:
+                self._open()
 
     def take(self, capture: int, batch: Batch, judged: Sequence[Judged]) -> None:
         """Write the accepted packets of the batch."""

@@ -81,7 +81,8 @@ class Selection:
         if self._expression is not None:
             from pktbpf import loader
 
-            return self._prepare(loader.load(self._expression, linktype=seen, optimize=self._optimize))
+            program = loader.load(self._expression, linktype=seen, optimize=self._optimize, savefile=True)
+            return self._prepare(program)
         made_for = _linktype(self._program)
         if made_for is not None and made_for not in (seen, linktype):
             raise LinkTypeError(

@@ -33,6 +33,7 @@ class Printer:
         lead = f"{self._captures[capture]} " if self._captures is not None else ""
         lines = [f"{lead}{self._line(batch, int(row), judged)}\n" for row in np.flatnonzero(accepted)]
         self._stream.write("".join(lines).encode("utf-8", "backslashreplace"))
+        self._stream.flush()  # whoever reads a live capture's lines wants them now
 
     def close(self) -> None:
         """Leave nothing in the buffer."""

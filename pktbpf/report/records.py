@@ -52,6 +52,7 @@ class RecordSink:
     def take(self, capture: int, batch: Batch, judged: Sequence[Judged]) -> None:
         """Write the records of the batch."""
         self._stream.write(self.encode(self._rows(self._captures[capture], batch, judged)))
+        self._stream.flush()
 
     def encode(self, rows: Iterator[tuple[object, ...]]) -> bytes:
         """Records as the format has them."""

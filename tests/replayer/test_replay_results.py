@@ -123,7 +123,8 @@ def test_indeterminate_packets_and_what_to_do_with_them() -> None:
     with pytest.raises(CaptureError, match=r"packet 1: .* past the 30 captured of 58 bytes") as caught:
         pktbpf.replay(source, load_past, indeterminate="error")
     assert caught.value.results.packets == 0
-    kept = pktbpf.replay(pcap([TCP_80, TCP_80[:30]], wirelens=[58, 58]), load_past, indeterminate="error", errors="keep")
+    cut = pcap([TCP_80, TCP_80[:30]], wirelens=[58, 58])
+    kept = pktbpf.replay(cut, load_past, indeterminate="error", errors="keep")
     assert (kept.packets, kept.accepted, len(kept.errors)) == (1, 1, 1)
     with pytest.raises(UsageError, match="unknown policy"):
         pktbpf.replay(source, load_past, indeterminate="perhaps")  # type: ignore[arg-type]
@@ -216,7 +217,7 @@ def test_an_input_is_never_overwritten(tmp_path: Path) -> None:
 def test_batches_are_seen_in_order() -> None:
     seen: list[int] = []
     big = pcap([ARP] * 40_000)
-    results = pktbpf.replay(big, "arp", on_batch=lambda capture, batch, judged: seen.extend([batch.first, len(batch)]))
+    results = pktbpf.replay(big, "arp", on_batch=lambda _, batch, __: seen.extend([batch.first, len(batch)]))
     assert len(seen) > 2
     firsts, sizes = seen[0::2], seen[1::2]
     assert firsts == np.cumsum([1, *sizes[:-1]]).tolist()
