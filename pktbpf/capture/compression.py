@@ -1,10 +1,11 @@
 """Compressed input by content: gzip, bzip2, xz, zstd and lz4, also several frames in a row, decoded in this process.
 
-A truncated or damaged input gives every byte before the damage, then CaptureError.
+A truncated or damaged input gives every byte that can be decoded before the damage, then CaptureError.
 """
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import importlib.util
 import io
@@ -12,10 +13,11 @@ import sys
 import zlib
 from typing import Any
 
-from pktbpf.capture.stream import ByteStream, HeadStream
+from pktbpf.capture.stream import ByteStream, FileStream, HeadStream
 from pktbpf.errors import CaptureError
 
-# A read hands out at most this much, so that damage in the compressed data costs no more than that of sound data.
+# Bytes of one decoding step. A step that fails gives nothing, so that where the input can be read again the last one
+# is repeated byte by byte; on a pipe this is the most that is lost before damage.
 PIECE = 1 << 15
 
 MAGICS: dict[str, tuple[bytes, ...]] = {
@@ -33,7 +35,7 @@ def kind_of(head: bytes) -> str | None:
     return next((kind for kind, magics in MAGICS.items() if head.startswith(magics)), None)
 
 
-def decompressed(raw: ByteStream) -> ByteStream:
+def decompressed(raw: FileStream) -> ByteStream:
     """The stream itself, or a stream of its content when it is compressed."""
     head = bytearray(HEAD_BYTES)
     have = 0
@@ -64,22 +66,16 @@ class _Raw(io.RawIOBase):
 class DecodedStream:
     """The decoded content of a compressed stream."""
 
-    def __init__(self, raw: ByteStream, kind: str):
+    def __init__(self, raw: HeadStream, kind: str):
         self.name = raw.name
         self.size = raw.size
         self._raw = raw
         self._kind = kind
         self._offset = 0
         self._errors = _decoder_errors(kind)
-        source = io.BufferedReader(_Raw(raw), 1 << 17)
-        if kind == "lz4":
-            import lz4.frame
-
-            self._file: Any = lz4.frame.open(source, "rb")
-        else:
-            from xopen import xopen
-
-            self._file = xopen(source, "rb", threads=0, format=kind)
+        self._file = _decoder(raw, kind)
+        self._rest = b""  # what could be decoded of the step that failed
+        self._failure: Exception | None = None
 
     @property
     def position(self) -> int:
@@ -88,20 +84,64 @@ class DecodedStream:
 
     def readinto(self, view: memoryview) -> int:
         """Decode into the front of `view`."""
-        try:
-            data = self._file.read1(min(len(view), PIECE))
-        except CaptureError:
-            raise
-        except self._errors as error:
-            raise CaptureError(f"{self._kind} data: {error}", path=self.name, offset=self._offset) from error
+        size = min(len(view), PIECE)
+        data = b""
+        if self._failure is None:
+            try:
+                data = self._file.read1(size)
+            except CaptureError:
+                raise
+            except self._errors as error:
+                self._failure = error
+                self._rest = self._repeat()
+        if self._failure is not None:
+            data, self._rest = self._rest[:size], self._rest[size:]
+            if not data:
+                reason = f"{self._kind} data: {self._failure}"
+                raise CaptureError(reason, path=self.name, offset=self._offset) from self._failure
         view[: len(data)] = data
         self._offset += len(data)
         return len(data)
+
+    def _repeat(self) -> bytes:
+        """Decode the step that failed once more, in steps of a byte up to the damage; nothing for a pipe."""
+        raw = self._raw.reopen()
+        if raw is None:
+            return b""
+        rest = bytearray()
+        try:
+            # The fast gzip decoders drop the last bytes before a wrong checksum, the standard one does not.
+            file = gzip.GzipFile(fileobj=_buffered(raw)) if self._kind == "gz" else _decoder(raw, self._kind)
+            left = self._offset
+            while left and (data := file.read1(min(left, PIECE))):
+                left -= len(data)
+            while byte := file.read1(1):
+                rest += byte
+        except self._errors:
+            return bytes(rest)
+        finally:
+            raw.close()
+        return bytes(rest)
 
     def close(self) -> None:
         """Close the decoder and the source."""
         self._file.close()
         self._raw.close()
+
+
+def _decoder(raw: ByteStream, kind: str) -> Any:
+    """A file object that decodes."""
+    if kind == "lz4":
+        import lz4.frame
+
+        return lz4.frame.open(_buffered(raw), "rb")
+    from xopen import xopen
+
+    return xopen(_buffered(raw), "rb", threads=0, format=kind)
+
+
+def _buffered(raw: ByteStream) -> io.BufferedReader:
+    return io.BufferedReader(_Raw(raw), 1 << 17)
 
 
 def _decoder_errors(kind: str) -> tuple[type[Exception], ...]:

@@ -42,12 +42,15 @@ class ByteStream(Protocol):
 class FileStream:
     """Any binary file object. Unbuffered where it can be: the window of the reader is the only buffer."""
 
-    def __init__(self, file: Any, name: str, *, size: int | None = None, owned: bool = False):
+    def __init__(
+        self, file: Any, name: str, *, size: int | None = None, owned: bool = False, origin: Source | None = None
+    ):
         self.name = name
         self.size = size
         self.position = 0
         self._file = file
         self._owned = owned
+        self._origin = origin
         # Of a buffered reader only read1 gives what is at hand; readinto1 goes on to a read that may block on a pipe.
         self._some = getattr(file, "read1", None) or getattr(file, "read", None)
         buffered = hasattr(file, "read1") or not hasattr(file, "readinto")
@@ -73,6 +76,10 @@ class FileStream:
         self.position += count
         return int(count)
 
+    def reopen(self) -> FileStream | None:
+        """The same bytes from the start once more, None when they can be read only once."""
+        return None if self._origin is None else open_stream(self._origin)
+
     def close(self) -> None:
         """Close the file if it was opened here."""
         if self._owned:
@@ -80,9 +87,9 @@ class FileStream:
 
 
 class HeadStream:
-    """A stream with bytes pushed back in front of it, after its format was sniffed."""
+    """A file stream with bytes pushed back in front of it, after its format was sniffed."""
 
-    def __init__(self, head: bytes, rest: ByteStream):
+    def __init__(self, head: bytes, rest: FileStream):
         self.name = rest.name
         self.size = rest.size
         self._head = memoryview(head)
@@ -102,15 +109,19 @@ class HeadStream:
         self._head = self._head[count:]
         return count
 
+    def reopen(self) -> FileStream | None:
+        """The same bytes from the start once more, None when they can be read only once."""
+        return self._rest.reopen()
+
     def close(self) -> None:
         """Close what is below."""
         self._rest.close()
 
 
-def open_stream(source: Source) -> ByteStream:
+def open_stream(source: Source) -> FileStream:
     """The raw bytes of a source; CaptureError when it is missing, a directory or unreadable."""
     if isinstance(source, bytes | bytearray | memoryview):
-        return FileStream(io.BytesIO(source), "<bytes>", size=len(source), owned=True)
+        return FileStream(io.BytesIO(source), "<bytes>", size=len(source), owned=True, origin=source)
     if isinstance(source, str | os.PathLike):
         return _standard_input() if source == "-" else _open_path(Path(source))
     name = getattr(source, "name", None)
@@ -119,7 +130,7 @@ def open_stream(source: Source) -> ByteStream:
     return FileStream(source, name if isinstance(name, str) else f"<{type(source).__name__}>")
 
 
-def _open_path(path: Path) -> ByteStream:
+def _open_path(path: Path) -> FileStream:
     name = str(path)
     try:
         file = path.open("rb", buffering=0)
@@ -128,10 +139,13 @@ def _open_path(path: Path) -> ByteStream:
     except OSError as error:
         raise CaptureError(error.strerror or str(error), path=name) from error
     status = os.fstat(file.fileno())
-    return FileStream(file, name, size=status.st_size if stat.S_ISREG(status.st_mode) else None, owned=True)
+    regular = stat.S_ISREG(status.st_mode)
+    return FileStream(
+        file, name, size=status.st_size if regular else None, owned=True, origin=path if regular else None
+    )
 
 
-def _standard_input() -> ByteStream:
+def _standard_input() -> FileStream:
     if sys.stdin is None:
         raise CaptureError("standard input is closed", path="-")
     buffer = getattr(sys.stdin, "buffer", sys.stdin)
