@@ -282,7 +282,7 @@ class Linker:
             # The compiler's own instructions have line 0: they belong to the line before them.
             records = [r for r in self._records(self._debug.lines, function, base) if r[3] >> 10]
             ends = [record[0] for record in records[1:]] + [base + len(function.insns)]
-            for record, end in zip(records, ends, strict=True):
+            for record, end in zip(records, ends, strict=False):
                 text = self._btf.string(record[2]).strip()
                 line = f"{self._btf.string(record[1])}:{record[3] >> 10}:{' ' + text if text else ''}"
                 out.update(dict.fromkeys(range(record[0], end), line))

@@ -230,7 +230,7 @@ def legacy_maps(elf: Elf, btf: Btf | None) -> dict[str, MapDefinition]:
     )
     ends = [symbol.value for symbol in symbols[1:]] + [len(section.data)]
     maps = {}
-    for symbol, end in zip(symbols, ends, strict=True):
+    for symbol, end in zip(symbols, ends, strict=False):
         raw = section.data[symbol.value : min(end, symbol.value + (symbol.size or end))]
         if len(raw) < 16:
             raise ObjectError(f"map {symbol.name!r} has {len(raw)} bytes, not 20", path=elf.path, section=LEGACY_MAPS)

@@ -80,6 +80,10 @@ class Variable:
         start, end = self.offset, self.offset + self.size
         kind = self.type
         if kind is not None:
+            # The last field goes by name, so that it may be a bit field.
+            parent, dot, name = path.rpartition(".")
+            if dot and name.isidentifier():
+                path, value = parent, {name: value}
             if path:
                 start_in, kind = kind.part(path)
                 start += start_in
@@ -199,11 +203,12 @@ class Object:
         return self._rebuild({name: replace(self.maps[name], initial=raw) for name, raw in data.items()})
 
     def _variable(self, name: str) -> tuple[Variable, str]:
-        head = re.split(r"[.\[]", name, maxsplit=1)[0]
-        if head not in self.variables:
-            have = ", ".join(sorted(self.variables)) or "none"
-            raise UsageError(f"{self.path}: no global variable {head!r}; there are {have}")
-        return self.variables[head], name[len(head) :]
+        # The longest name first: a static variable of a function is called `function.variable`.
+        for end in (len(name), *(match.start() for match in reversed(list(re.finditer(r"[.\[]", name))))):
+            if name[:end] in self.variables:
+                return self.variables[name[:end]], name[end:]
+        have = ", ".join(sorted(self.variables)) or "none"
+        raise UsageError(f"{self.path}: no global variable {name!r}; there are {have}")
 
     def _data(self, variable: Variable) -> bytes:
         data = self.maps[variable.map].initial
