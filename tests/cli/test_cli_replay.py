@@ -208,9 +208,8 @@ def test_an_interrupt_leaves_a_summary_and_130(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert b"ARP" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"ARP" in out
     assert "stopped early" in err.decode()
     assert summary(err.decode())["accepted"].split()[0] == "2"
     assert b"Traceback" not in err
