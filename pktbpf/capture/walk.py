@@ -26,6 +26,9 @@ BAD_CAPLEN, BAD_BLOCK_SHORT, BAD_BLOCK_ODD, BAD_BLOCK_LARGE, BAD_TRAILER, BAD_BO
 
 NORMAL, MAYBE_SWAPPED, SWAPPED = 0, 1, 2
 
+# pcapng block types.
+DESCRIPTION, OBSOLETE, SIMPLE, ENHANCED, SECTION_HEADER = 1, 2, 3, 6, 0x0A0D0D0A
+
 
 @hot
 def _u32(data: Any, at: Any, big: Any) -> Any:
@@ -122,103 +125,101 @@ def to_nanoseconds(ticks: Any, mode: Any, factor: Any, units: Any, offset: Any) 
 
 
 @hot
+def _check_block(data: Any, at: Any, stop: Any, most: Any, big: Any) -> Any:
+    """The block at `at`, eight bytes of it held, to (FULL when it is whole and sound, its length, its last length)."""
+    total = _u32(data, at + np.uint64(4), big)
+    none = np.uint64(0)
+    if total < np.uint64(12):
+        return BAD_BLOCK_SHORT, total, none
+    if total & np.uint64(3):
+        return BAD_BLOCK_ODD, total, none
+    if total > most:
+        return BAD_BLOCK_LARGE, total, none
+    if stop - at < total:
+        return MORE, total, none
+    trailer = _u32(data, at + total - np.uint64(4), big)
+    return (FULL if trailer == total else BAD_TRAILER), total, trailer
+
+
+@hot
+def _packet_fields(data: Any, at: Any, kind: Any, big: Any) -> Any:
+    """A packet block's (interface, ticks, captured length, wire length), its fixed part being held."""
+    if kind == np.uint64(SIMPLE):
+        wire = _u32(data, at + np.uint64(8), big)
+        return np.uint64(0), np.uint64(0), wire, wire
+    place = at + np.uint64(8)
+    if kind == np.uint64(ENHANCED):
+        card = _u32(data, place, big)
+    else:
+        card = load_be16(data, place) if big else load_le16(data, place)
+    ticks = (_u32(data, at + np.uint64(12), big) << np.uint64(32)) | _u32(data, at + np.uint64(16), big)
+    return card, ticks, _u32(data, at + np.uint64(20), big), _u32(data, at + np.uint64(24), big)
+
+
+@hot
+def _check_packet(data: Any, at: Any, kind: Any, total: Any, table: Any, big: Any) -> Any:
+    """A packet block to (FULL when it is sound, interface or detail, snaplen, ticks, captured length, wire length)."""
+    none = np.uint64(0)
+    fixed = np.uint64(12) if kind == np.uint64(SIMPLE) else np.uint64(28)
+    if total < fixed + np.uint64(4):
+        return BAD_BODY, kind, none, none, none, none
+    card, ticks, captured, wire = _packet_fields(data, at, kind, big)
+    if card >= np.uint64(len(table)):
+        return BAD_INTERFACE, card, none, none, none, none
+    snaplen = table[card, IF_SNAPLEN]
+    if captured > snaplen:
+        if kind != np.uint64(SIMPLE):
+            return BAD_SNAPLEN, captured, snaplen, none, none, none
+        captured = snaplen
+    if total - fixed - np.uint64(4) < captured:
+        return BAD_BODY, kind, none, none, none, none
+    return FULL, card, snaplen, ticks, captured, wire
+
+
+@hot
 def walk_pcapng(
     data: Any, begin: Any, end: Any, row: Any, big: Any, largest: Any, table: Any, first_interface: Any,
     start: Any, caplen: Any, wirelen: Any, timestamp: Any, interface: Any, state: Any,
 ) -> Any:  # fmt: skip
     """pcapng blocks of one section. table: this section's interfaces; they are numbered from first_interface on over
     the whole capture. Blocks without packets are skipped; a section header or an interface ends the walk."""
-    at = np.uint64(begin)
-    stop = np.uint64(end)
-    most = np.uint64(largest)
-    known = np.uint64(len(table))
+    at, stop, most = np.uint64(begin), np.uint64(end), np.uint64(largest)
     rows = len(start)
     n = row
-    status = FULL
-    detail = np.uint64(0)
-    detail2 = np.uint64(0)
+    status, detail, detail2 = FULL, np.uint64(0), np.uint64(0)
     while n < rows:
         if stop - at < np.uint64(8):
             status, detail = MORE, np.uint64(8)
             break
         kind = _u32(data, at, big)
-        if kind == np.uint64(0x0A0D0D0A):
-            status, detail = SECTION, np.uint64(28)
+        if kind == np.uint64(SECTION_HEADER):
+            status = SECTION
             break
-        total = _u32(data, at + np.uint64(4), big)
-        detail = total
-        if total < np.uint64(12):
-            status = BAD_BLOCK_SHORT
-            break
-        if total & np.uint64(3):
-            status = BAD_BLOCK_ODD
-            break
-        if total > most:
-            status = BAD_BLOCK_LARGE
-            break
-        if stop - at < total:
-            status = MORE
-            break
-        detail2 = _u32(data, at + total - np.uint64(4), big)
-        if detail2 != total:
-            status = BAD_TRAILER
-            break
-        if kind == np.uint64(1):
+        status, detail, detail2 = _check_block(data, at, stop, most, big)
+        if status == FULL and kind == np.uint64(DESCRIPTION):
             status = INTERFACE
+        if status != FULL:
             break
-        if kind == np.uint64(6) or kind == np.uint64(2):
-            fixed = np.uint64(28)
-        elif kind == np.uint64(3):
-            fixed = np.uint64(12)
-        else:
+        total = detail
+        if kind != np.uint64(ENHANCED) and kind != np.uint64(SIMPLE) and kind != np.uint64(OBSOLETE):
             at += total
             continue
-        if total < fixed + np.uint64(4):
-            status, detail = BAD_BODY, kind
+        status, detail, detail2, ticks, captured, wire = _check_packet(data, at, kind, total, table, big)
+        if status != FULL:
             break
-        card = np.uint64(0)
-        ticks = np.uint64(0)
-        if kind == np.uint64(3):
-            wire = _u32(data, at + np.uint64(8), big)
-            captured = wire
-        else:
-            if kind == np.uint64(6):
-                card = _u32(data, at + np.uint64(8), big)
-            else:
-                card = load_be16(data, at + np.uint64(8)) if big else load_le16(data, at + np.uint64(8))
-            high = _u32(data, at + np.uint64(12), big)
-            ticks = (high << np.uint64(32)) | _u32(data, at + np.uint64(16), big)
-            captured = _u32(data, at + np.uint64(20), big)
-            wire = _u32(data, at + np.uint64(24), big)
-        if card >= known:
-            status, detail = BAD_INTERFACE, card
-            break
-        snaplen = table[card, IF_SNAPLEN]
-        if captured > snaplen:
-            if kind != np.uint64(3):
-                status, detail, detail2 = BAD_SNAPLEN, captured, snaplen
-                break
-            captured = snaplen
-        if total - fixed - np.uint64(4) < captured:
-            status, detail = BAD_BODY, kind
-            break
-        factor = table[card, IF_FACTOR]
-        offset = np.int64(table[card, IF_OFFSET])
-        if offset == 0 and table[card, IF_MODE] == np.uint64(TIMES) and ticks <= table[card, IF_FAST]:
-            timestamp[n] = np.int64(ticks * factor)
+        clock = table[detail]
+        if clock[IF_OFFSET] == np.uint64(0) and clock[IF_MODE] == np.uint64(TIMES) and ticks <= clock[IF_FAST]:
+            timestamp[n] = np.int64(ticks * clock[IF_FACTOR])
         else:
             timestamp[n], clamped = to_nanoseconds(
-                ticks, table[card, IF_MODE], factor, table[card, IF_UNITS], offset
+                ticks, clock[IF_MODE], clock[IF_FACTOR], clock[IF_UNITS], np.int64(clock[IF_OFFSET])
             )
             state[CLAMPED] += clamped
-        start[n] = np.int64(at + fixed)
-        caplen[n] = np.int64(captured)
-        wirelen[n] = np.int64(wire)
-        interface[n] = np.int32(first_interface + np.int64(card))
+        start[n] = np.int64(at + (np.uint64(12) if kind == np.uint64(SIMPLE) else np.uint64(28)))
+        caplen[n], wirelen[n] = np.int64(captured), np.int64(wire)
+        interface[n] = np.int32(first_interface + np.int64(detail))
         at += total
         n += 1
-    state[NEXT] = np.int64(at)
-    state[STATUS] = status
-    state[DETAIL] = np.int64(detail)
-    state[DETAIL2] = np.int64(detail2)
+    state[NEXT], state[STATUS] = np.int64(at), status
+    state[DETAIL], state[DETAIL2] = np.int64(detail), np.int64(detail2)
     return n
