@@ -29,19 +29,20 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview"
 DEFAULT_LINKTYPE = "EN10MB"
 MAX_FILE_SIZE = 64 << 20  # no filter is near this; a device or a capture given by mistake is not read to its end
 
+# Possessive repeats (*+) keep the time linear in the length of hostile text.
 _MNEMONIC = "|".join(sorted(map(re.escape, MNEMONICS), key=len, reverse=True))
 _COMMENTS = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*|^[ \t]*#[^\n]*|;[^\n]*", re.DOTALL | re.MULTILINE)
-_CLASSIC_LEAD = r"(?:[\s/]*(?:\(\d+\)|\d+:|[A-Za-z_]\w*:))*[\s/]*"
+_CLASSIC_LEAD = r"[\s/]*+(?:(?:\(\d+\)|\d+:|[A-Za-z_]\w*+:)[\s/]*+)*+"
 _CLASSIC = re.compile(rf"{_CLASSIC_LEAD}(?:{_MNEMONIC})(?![\w.])(?!\s*:)", re.IGNORECASE)
 # Any line like `ldh [12]` or `ret #0`: a listing whose first line is misspelt is still no expression.
 _CLASSIC_LINE = re.compile(
-    rf"^[ \t]*(?:\(\d+\)|\d+:|[A-Za-z_]\w*:)?[ \t]*(?:{_MNEMONIC})[ \t]+[#\[]", re.IGNORECASE | re.MULTILINE
+    rf"^[ \t]*+(?:(?:\(\d+\)|\d+:|[A-Za-z_]\w*+:)[ \t]*+)?+(?:{_MNEMONIC})[ \t]+[#\[]", re.IGNORECASE | re.MULTILINE
 )
 _C_ARRAY = re.compile(r"\bsock_filter\b|\bsock_fprog\b|\bBPF_(?:STMT|JUMP)\s*\(|\A\s*\{")
 _HEX = re.compile(r"\s*(?:(?:[0-9a-fA-F]{2}[ \t]+){7}[0-9a-fA-F]{2}\s+|[0-9a-fA-F]{16}\s+)+")
 _DECIMAL = re.compile(r"[\s'\"]*\d+[\d\s,'\"]*")
 _EXTENDED = re.compile(
-    r"""^[ \t]*(?:\w+:[ \t]*)*(?:\([0-9a-f]{2}\)[ \t]*)?   # label or number, bpftool's opcode
+    r"""^[ \t]*+(?:\w++:[ \t]*+)*+(?:\([0-9a-f]{2}\)[ \t]*)?   # label or number, bpftool's opcode
     (?:[rw]\d+[ \t]*(?:[-+*/%&|^]|<<|>>|s>>|s/|s%)?=      # r0 = ..., w1 += ...
       |\*[ \t]*\([ \t]*[us](?:8|16|32|64)[ \t]*\*         # *(u32 *)(r1 + 0) = ...
       |lock[ \t]+\*|if[ \t]+[rw]\d+[ \t]|gotol?[ \t]|exit[ \t]*$|call[ \t]+\S

@@ -4,6 +4,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -280,3 +281,20 @@ def test_mutated_expressions_give_only_errors_of_the_family() -> None:
         except ExpressionError:
             refused += 1
     assert refused > 500
+
+
+@pytest.mark.parametrize(
+    "unit", ["\n", " ", "/*", "a:", "(1)", "/", "a ", "1 ", "0x", "'", "{1,", "ld ", "BPF_STMT(", "r0 "]
+)
+@pytest.mark.parametrize("end", ["", "$"])
+def test_hostile_repetition_takes_linear_time(monkeypatch: pytest.MonkeyPatch, unit: str, end: str) -> None:
+    """A quadratic pattern would need minutes for these."""
+
+    def refuse(expression: str, **_options: object) -> ClassicProgram:
+        raise ExpressionError("not compiled in this test")
+
+    monkeypatch.setattr("pktbpf.expression.compile", refuse)
+    started = time.monotonic()
+    with pytest.raises(PktbpfError):
+        loader.load((unit * (60_000 // len(unit)) + end).encode())
+    assert time.monotonic() - started < 5
