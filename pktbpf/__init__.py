@@ -9,26 +9,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pktbpf.capture.open import open_capture
-    from pktbpf.errors import (
-        CaptureError,
-        CheckFailed,
-        ExpressionError,
-        FilterSyntaxError,
-        KernelUnavailable,
-        LinkTypeError,
-        MapError,
-        ObjectError,
-        PktbpfError,
-        ProgramRefused,
-        UsageError,
-    )  # fmt: skip
-    from pktbpf.expression import compile
-    from pktbpf.filter import Filter, verify
-    from pktbpf.loader import load
-    from pktbpf.program import ClassicProgram, MapSpec, Program, Verified, trust
-    from pktbpf.replayer import Results, replay
-    from pktbpf.translator import translate
+    from pktbpf.capture.open import open_capture as open_capture
+    from pktbpf.errors import CaptureError as CaptureError
+    from pktbpf.errors import CheckFailed as CheckFailed
+    from pktbpf.errors import ExpressionError as ExpressionError
+    from pktbpf.errors import FilterSyntaxError as FilterSyntaxError
+    from pktbpf.errors import KernelUnavailable as KernelUnavailable
+    from pktbpf.errors import LinkTypeError as LinkTypeError
+    from pktbpf.errors import MapError as MapError
+    from pktbpf.errors import ObjectError as ObjectError
+    from pktbpf.errors import PktbpfError as PktbpfError
+    from pktbpf.errors import ProgramRefused as ProgramRefused
+    from pktbpf.errors import UsageError as UsageError
+    from pktbpf.expression import compile as compile
+    from pktbpf.filter import Filter as Filter
+    from pktbpf.filter import verify as verify
+    from pktbpf.loader import load as load
+    from pktbpf.maps.face import Map as Map
+    from pktbpf.program import ClassicProgram as ClassicProgram
+    from pktbpf.program import MapSpec as MapSpec
+    from pktbpf.program import Program as Program
+    from pktbpf.program import Verified as Verified
+    from pktbpf.program import trust as trust
+    from pktbpf.replayer import Results as Results
+    from pktbpf.replayer import replay as replay
+    from pktbpf.translator import translate as translate
 
 __version__ = "0.1.0"
 
@@ -42,6 +47,7 @@ _HOME = {
     "FilterSyntaxError": "errors",
     "KernelUnavailable": "errors",
     "LinkTypeError": "errors",
+    "Map": "maps.face",
     "MapError": "errors",
     "MapSpec": "program",
     "ObjectError": "errors",

@@ -55,9 +55,10 @@ def view(batch: Batch, profile: AttachProfile, env: Env, *, meta: bool) -> Itera
 
 def _fixed_header(batch: Batch, profile: AttachProfile) -> tuple[int, int] | None:
     """(mac_offset, network_offset) where they are the same for all packets, else None."""
+    linktype = batch.single_linktype()
     if profile.layer is Layer.PAYLOAD:
-        return UNSET, 0
-    header = link.FIXED_HEADER.get(batch.single_linktype() or -1)
+        return (UNSET, 0) if linktype != link.NETLINK else None
+    header = link.FIXED_HEADER.get(-1 if linktype is None else linktype)
     return (0, header) if profile.layer is Layer.LINK and header is not None else None
 
 
@@ -220,7 +221,9 @@ def _fill(
         at, have, wire = start[number], caplen[number], wirelen[number]
         row[TIMESTAMP] = timestamp[number]
         if layer == 3:
-            base[number], length[number], captured[number], head[number] = at, wire, have, 0
+            # A netlink socket sees the message; the cooked header in front of it is the capture's.
+            skip = min(np.int64(16), have) if linktype[number] == link.NETLINK else np.int64(0)
+            base[number], length[number], captured[number], head[number] = at + skip, wire - skip, have - skip, 0
             row[MAC_OFFSET] = UNSET
             continue
         link.link_header(data, at, at + have, linktype[number], mac, out)
