@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pktbpf.cli import one_line
 from pktbpf.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _capture(rig: Rig, options: dict[str, Any]) -> None:
     if options["form"] == "json":
         click.echo(json.dumps(render.as_object(total, **given), indent=2))
     else:
-        click.echo(render.as_text(total, [(name, str(value)) for name, value in given.items()]))
+        click.echo(render.as_text(total, [(name, one_line(str(value))) for name, value in given.items()]))
     if failure is not None:
         raise failure
     if total.differing:

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import struct
 import sys
 from dataclasses import dataclass
@@ -132,13 +133,14 @@ def load_program(
     """
     code = ctypes.create_string_buffer(insns, max(len(insns), 1))
     terms = ctypes.create_string_buffer(license.encode())
+    label = re.sub(rb"[^A-Za-z0-9_.]", b"_", name.encode())[:15]  # what the kernel takes, BPF_OBJ_NAME_LEN
     infos = ctypes.create_string_buffer(func_info, max(len(func_info), 1))
     level = log_level
     while True:
         log = ctypes.create_string_buffer(log_size) if level else None
         attr = struct.pack(
             "<IIQQIIQII16sIIIIQI", program_type, len(insns) // 8, address(code), address(terms), level,
-            log_size if level else 0, address(log), 0, 0, name.encode()[:15], 0, 0, btf_fd, 8 if func_info else 0,
+            log_size if level else 0, address(log), 0, 0, label, 0, 0, btf_fd, 8 if func_info else 0,
             address(infos) if func_info else 0, len(func_info) // 8,
         )  # fmt: skip
         try:

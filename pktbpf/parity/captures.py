@@ -6,6 +6,7 @@ packet that the capture cut short is given to both sides as if it were whole.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from pktbpf.capture.batch import Batch
 from pktbpf.capture.open import open_capture
 from pktbpf.errors import CheckFailed, LinkTypeError, ProgramRefused, errno_name
 from pktbpf.filter import verify
+from pktbpf.kernel.loading import Loaded
 from pktbpf.kernel.rigs import Rig
 from pktbpf.parity.admission import Disagreement, disagreements
 from pktbpf.parity.compare import Comparison, Session, compare
@@ -111,15 +113,19 @@ def verified_by_both(program: ClassicProgram | Program, rig: Rig) -> Verified:
 
 
 def _kernel_errno(program: ClassicProgram | Program, rig: Rig) -> int:
+    """What the live kernel says to a program: 0 or its errno."""
     if isinstance(program, ClassicProgram):
         number = rig.attach_classic(program.to_bytes())
         rig.detach()
         return number
+    loaded = Loaded()
     try:
-        with Session(Verified(program), rig):
-            return 0
-    except ProgramRefused as refusal:
-        return refusal.errno
+        loaded.program(program)
+    except OSError as refusal:  # LoadRefused, or a map that cannot be created
+        return refusal.errno or errno.EINVAL
+    finally:
+        loaded.close()
+    return 0
 
 
 @dataclass(slots=True)

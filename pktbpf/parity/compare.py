@@ -8,7 +8,6 @@ both accept or both drop, and keep the same number of bytes.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 from pktbpf import engine as engines
 from pktbpf.engine.base import Env, Fault, Outcome, profile
 from pktbpf.errors import ProgramRefused
-from pktbpf.kernel import syscall
+from pktbpf.instance import Instance
+from pktbpf.kernel.loading import Loaded
 from pktbpf.kernel.observed import Observed
 from pktbpf.kernel.rigs import Rig
 from pktbpf.program import INTERNAL_NAMES, Program, Verified
@@ -111,8 +111,10 @@ class Session:
         env = env or Env()
         # More seeds than one tell which verdicts hang on a random number.
         seeds = range(env.seed, env.seed + (_SEEDS if uses_random(self.program) else 1))
-        self._runners = [engines.get(engine).prepare(verified, replace(env, seed=seed)) for seed in seeds]
-        self._fd: int | None = None
+        self._runners = [
+            engines.get(engine).prepare(Instance().bind(verified), replace(env, seed=seed)) for seed in seeds
+        ]
+        self._loaded = Loaded()
 
     def __enter__(self) -> Self:
         number, log = self._attach()
@@ -131,10 +133,9 @@ class Session:
                 hint="attach the classic filter instead",
             )  # fmt: skip
         try:
-            self._fd = syscall.load_program(self.program.to_bytes(), license=self.program.license)
-        except syscall.LoadRefused as refusal:
-            return refusal.errno or errno.EINVAL, refusal.log
-        return self.rig.attach_extended(self._fd), ""
+            return self.rig.attach_extended(self._loaded.program(self.program)), ""
+        except OSError as refusal:  # LoadRefused, or a map that cannot be created
+            return refusal.errno or errno.EINVAL, getattr(refusal, "log", "")
 
     def run(self, packets: Sequence[bytes]) -> Comparison:
         """Both sides over the next packets: payloads for the unix rig, Ethernet frames for the others."""
@@ -153,9 +154,7 @@ class Session:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.rig.detach()
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._loaded.close()
 
 
 def uses_random(program: Program) -> bool:

@@ -1,0 +1,92 @@
+"""A Program in the live kernel: its maps created and filled, its references to them set, the program loaded.
+
+What libbpf does between opening an object and attaching it. Everything is closed again with the `Loaded` it returned.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from pktbpf.isa.extended import Insn
+from pktbpf.isa.fields import PSEUDO_MAP_FD, PSEUDO_MAP_IDX_VALUE, PSEUDO_MAP_VALUE
+from pktbpf.kernel import syscall
+from pktbpf.program import MapSpec, Program
+
+_VALUE_SOURCES = (PSEUDO_MAP_VALUE, PSEUDO_MAP_IDX_VALUE)
+
+
+class Loaded:
+    """Programs and maps of one object in the kernel. `program(p)` gives a descriptor; `close` lets go of them all."""
+
+    def __init__(self) -> None:
+        self._maps: dict[str, int] = {}
+        self._anonymous: dict[int, int] = {}
+        self._programs: dict[int, int] = {}
+        self._held: list[Any] = []  # keeps id() of definitions and programs unique
+
+    def program(self, program: Program) -> int:
+        """The program's file descriptor; its maps are shared by name with the programs loaded before. Raises
+        syscall.LoadRefused, KernelUnavailable, OSError (a map that the kernel refuses)."""
+        if id(program) not in self._programs:
+            self._held.append(program)
+            code = _encode(program, {slot: self.map(spec) for slot, spec in program.maps.items()})
+            self._programs[id(program)] = syscall.load_program(code, license=program.license, name=program.name)
+        return self._programs[id(program)]
+
+    def map(self, definition: Any) -> int:
+        """The file descriptor of a definition (or of the definition behind a live map), created on first use."""
+        spec: MapSpec = getattr(definition, "spec", definition)
+        if spec.name in self._maps:
+            return self._maps[spec.name]
+        if id(spec) in self._anonymous:
+            return self._anonymous[id(spec)]
+        self._held.append(spec)
+        inner = self.map(spec.inner) if spec.inner is not None else 0
+        fd = syscall.create_map(
+            spec.kind, spec.key_size, spec.value_size, spec.max_entries, flags=spec.flags, inner_fd=inner,
+            extra=spec.extra,
+        )  # fmt: skip
+        if spec.name:
+            self._maps[spec.name] = fd
+        else:
+            self._anonymous[id(spec)] = fd
+        self._fill(fd, spec)
+        return fd
+
+    def _fill(self, fd: int, definition: Any) -> None:
+        """First contents: a data section's bytes, the slots of a program array or a map of maps."""
+        initial: bytes | None = getattr(definition, "initial", None)
+        if initial is not None:
+            syscall.map_element(syscall.MAP_UPDATE_ELEM, fd, bytes(4), initial)
+        slots: Mapping[int, Any] = getattr(definition, "slots", {})
+        for index, target in slots.items():
+            value = self.map(target) if isinstance(target, MapSpec) else self.program(target.program)
+            syscall.map_element(syscall.MAP_UPDATE_ELEM, fd, struct.pack("=I", index), struct.pack("=I", value))
+        if getattr(definition, "frozen", False):
+            syscall.bpf(syscall.MAP_FREEZE, struct.pack("=I", fd))
+
+    def read(self, name: str, key: bytes, size: int) -> bytes:
+        """`size` bytes of a value in the map called `name` (per-CPU maps: all processors'). Raises OSError."""
+        value = ctypes.create_string_buffer(size)
+        syscall.map_element(syscall.MAP_LOOKUP_ELEM, self._maps[name], key, value)
+        return value.raw
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for fd in (*self._programs.values(), *self._maps.values(), *self._anonymous.values()):
+            os.close(fd)
+        for table in (self._programs, self._maps, self._anonymous):
+            table.clear()
+
+
+def _encode(program: Program, fds: Mapping[int, int]) -> bytes:
+    """`struct bpf_insn[]` with descriptors in place of map references."""
+    insns: list[Insn] = list(program.insns)
+    for slot, fd in fds.items():
+        source = PSEUDO_MAP_VALUE if insns[slot].src in _VALUE_SOURCES else PSEUDO_MAP_FD
+        insns[slot] = insns[slot]._replace(src=source, imm=fd)
+    return b"".join(insn.encode() for insn in insns)
