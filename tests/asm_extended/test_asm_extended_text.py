@@ -115,6 +115,8 @@ STATEMENTS = {
     "  3: (18) r1 = 0x5": "18010000050000000000000000000000",
     "       3:\tb7 01 00 00 05 00 00 00\tr1 = 5": "b701000005000000",
     "       3:\t85 10 00 00 05 00 00 00\tcall 5": "8510000005000000",
+    "  3: (c2) nospec": "c200000000000000",
+    "r2 = &(void __percpu *)(r3)": "bf32ffff00000000",
     ".insn 0xff, 1, 15, -2, 0xffffffff": "fff1feffffffffff",
 }
 
@@ -130,6 +132,9 @@ def test_statement(text: str) -> None:
         ("bpftool_xlated.txt", "bpftool.hex"),
         ("bpftool_opcodes.txt", "bpftool.hex"),
         ("bpftool_linum.txt", "bpftool.hex"),
+        ("bpftool_callbacks.txt", "bpftool_callbacks.hex"),
+        ("bpftool_callbacks_opcodes.txt", "bpftool_callbacks.hex"),
+        ("bpftool_percpu_opcodes.txt", "bpftool_percpu.hex"),
         ("llvm14.txt", "llvm.hex"),
         ("llvm14_alu32_source.txt", "llvm.hex"),
         ("llvm14_no_bytes.txt", "llvm.hex"),
