@@ -68,7 +68,7 @@ class Filter:
         if self.verified.program.maps:
             from pktbpf.instance import Instance
 
-            instance = Instance(maps, cpus=self.env.cpu + 1)
+            instance = Instance(maps, admit=verify, cpus=self.env.cpu + 1)
             self.verified = instance.bind(self.verified)
             self.maps = instance.maps
         self.program = self.verified.program

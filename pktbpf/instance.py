@@ -6,7 +6,7 @@ first contents, shared by name between all programs of the object, and the progr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +16,18 @@ from pktbpf.program import MapSpec, Program, Verified
 
 
 class Instance:
-    """Live maps by name. given: maps that exist already and are used in place of fresh ones.
+    """Live maps by name.
+
+    given: maps that exist already and are used in place of fresh ones. admit: the
+    check that programs of program arrays go through. cpus: processors that per-CPU maps have values for.
 
     Raises UsageError when a given map has other attributes than the program's definition.
     """
 
-    def __init__(self, given: Mapping[str, Map] | None = None, *, cpus: int = 1):
+    def __init__(
+        self, given: Mapping[str, Map] | None = None, *, admit: Callable[[Program], Verified], cpus: int = 1
+    ):  # fmt: skip
+        self.admit = admit
         self.maps: dict[str, Map] = dict(given or {})
         self.cpus = cpus
         self._by_definition: dict[int, Map] = {}
@@ -75,9 +81,7 @@ class Instance:
             found.freeze()
 
     def _admit(self, program: Program) -> Verified:
-        from pktbpf.filter import verify
-
-        return self.bind(verify(program))
+        return self.bind(self.admit(program))
 
 
 def _same(have: MapSpec, want: MapSpec) -> None:

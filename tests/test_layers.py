@@ -23,6 +23,7 @@ LAYERS = (
     ("explain", "parity"),
     ("replayer", "kernel"),
     ("filter",),
+    ("instance",),
     ("engine",),
     ("loader",),
     ("asm", "expression", "objfile", "translator", "verifier", "maps", "capture"),
