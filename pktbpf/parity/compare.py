@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pktbpf import engine as engines
 from pktbpf.engine.base import Env, Fault, Outcome, profile
 from pktbpf.errors import ProgramRefused
+from pktbpf.filter import verify
 from pktbpf.instance import Instance
 from pktbpf.kernel.loading import Loaded
 from pktbpf.kernel.observed import Observed
@@ -112,7 +113,8 @@ class Session:
         # More seeds than one tell which verdicts hang on a random number.
         seeds = range(env.seed, env.seed + (_SEEDS if uses_random(self.program) else 1))
         self._runners = [
-            engines.get(engine).prepare(Instance().bind(verified), replace(env, seed=seed)) for seed in seeds
+            engines.get(engine).prepare(Instance(admit=verify).bind(verified), replace(env, seed=seed))
+            for seed in seeds
         ]
         self._loaded = Loaded()
 
