@@ -14,6 +14,7 @@ from pktbpf.isa import fields
 from pktbpf.isa.extended import Insn, decode_all
 from pktbpf.objfile.btf import Btf
 from pktbpf.objfile.btf_ext import BtfExt
+from pktbpf.objfile.btf_info import FunctionInfo, function_info
 from pktbpf.objfile.core_relocate import CoreRelocator
 from pktbpf.objfile.elf import SHN_LORESERVE, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_SECTION, Elf, Reloc, Symbol
 from pktbpf.objfile.externs import Externs
@@ -256,15 +257,15 @@ class Linker:
         """Debug records in slots of the program; no functions or lines unless every function has its record."""
         if self._btf is None:
             return None
-        found: list[tuple[int, int]] = []
+        found: dict[int, FunctionInfo] = {}
         lines: list[tuple[int, int, int, int]] = []
         for function, base in placed.at.items():
             own = self._records(self._debug.functions, function, base)
             if not own:
-                return ProgramBtf(self._btf.raw, types=self._btf)
-            found.append((base, own[0][1]))
+                return ProgramBtf(self._btf.raw)
+            found[base] = function_info(self._btf, own[0][1])
             lines += [(r[0], r[1], r[2], r[3]) for r in self._records(self._debug.lines, function, base)]
-        return ProgramBtf(self._btf.raw, tuple(found), tuple(lines), self._btf)
+        return ProgramBtf(self._btf.raw, found, tuple(lines))
 
     def _records(
         self, table: Mapping[str, tuple[tuple[int, ...], ...]], function: Function, base: int

@@ -16,6 +16,7 @@ from pktbpf.abi import map_kinds
 from pktbpf.errors import ObjectError
 from pktbpf.objfile.btf import COMPOSITES, Btf, BtfKind, BtfType, Member, SectionVariable
 from pktbpf.objfile.btf_data import DataType
+from pktbpf.objfile.btf_info import value_fields
 from pktbpf.objfile.elf import STT_SECTION, Elf, Section, Symbol
 from pktbpf.objfile.sections import BTF_MAPS, LEGACY_MAPS, is_data, is_read_only, section_bytes
 from pktbpf.objfile.values import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, MapDefinition, ProgramRef, Variable
@@ -111,7 +112,12 @@ def _definition(elf: Elf, name: str, kind: str, fields: _Fields, cpus: int) -> M
         key_type_id=fields.key_type.id if fields.key_type and takes_btf else 0,
         value_type_id=fields.value_type.id if fields.value_type and takes_btf else 0,
         kernel_name=kernel_name(name),
+        fields=_special(fields.value_type),
     )
+
+
+def _special(value: DataType | None) -> tuple[tuple[str, int, int], ...]:
+    return value_fields(value.btf, value.id) if value is not None else ()
 
 
 def kernel_name(name: str) -> str:
@@ -243,7 +249,7 @@ def legacy_maps(elf: Elf, btf: Btf | None) -> dict[str, MapDefinition]:
         key_type, value_type = _annotated(btf, symbol.name, key, value)
         maps[symbol.name] = MapDefinition(
             kind.name, key, value, entries, flags, symbol.name, section=LEGACY_MAPS, key_type=key_type,
-            value_type=value_type, kernel_name=kernel_name(symbol.name),
+            value_type=value_type, kernel_name=kernel_name(symbol.name), fields=_special(value_type),
         )  # fmt: skip
     return maps
 
@@ -265,16 +271,16 @@ def data_maps(elf: Elf, btf: Btf | None) -> dict[str, MapDefinition]:
         if not is_data(section):
             continue
         table = btf.find(section.name, BtfKind.DATASEC) if btf is not None else None
+        value = DataType(btf, table.id, len(section.data)) if btf is not None and table is not None else None
         constant = is_read_only(section.name)
-        mapped = btf is not None and table is not None and any(btf.type(v.type).linkage for v in table.variables)
+        # A section of nothing but static variables is not for user space: the kernel may refuse to map its kinds.
+        mapped = btf is None or table is None or any(btf.type(entry.type).linkage for entry in table.variables)
         maps[section.name] = MapDefinition(
             "ARRAY", 4, len(section.data), 1,
-            (BPF_F_RDONLY_PROG if constant else 0) | (BPF_F_MMAPABLE if mapped or table is None else 0),
-            section.name,
-            initial=section_bytes(section), frozen=constant, section=section.name,
-            value_type=DataType(btf, table.id, len(section.data)) if btf is not None and table is not None else None,
-            value_type_id=table.id if table is not None else 0,
-            kernel_name=_data_name(prefix, section.name),
+            (BPF_F_RDONLY_PROG if constant else 0) | (BPF_F_MMAPABLE if mapped else 0),
+            section.name, initial=section_bytes(section), frozen=constant, section=section.name, value_type=value,
+            value_type_id=value.id if value is not None else 0, kernel_name=_data_name(prefix, section.name),
+            fields=_special(value),
         )  # fmt: skip
     return maps
 

@@ -14,6 +14,7 @@ from typing import Any
 from pktbpf.errors import ObjectError, UsageError
 from pktbpf.objfile.btf import Btf
 from pktbpf.objfile.btf_data import DataType
+from pktbpf.objfile.btf_info import FunctionInfo
 from pktbpf.program import MapSpec, Program
 
 BPF_F_RDONLY_PROG, BPF_F_MMAPABLE = 1 << 7, 1 << 10
@@ -42,7 +43,7 @@ class MapDefinition(MapSpec):
     section, else None. slots: index -> ProgramRef or MapDefinition, first contents of a program array or map of maps.
     frozen: user space may not write it once its contents are in (.rodata). section: where it was defined. pinning: 1
     for by name. key_type_id, value_type_id: what BPF_MAP_CREATE is told, 0 for kinds that take none. kernel_name: what
-    libbpf calls it towards the kernel.
+    libbpf calls it towards the kernel. fields: (kind, offset, size) of locks, timers and kernel pointers in a value.
     """
 
     key_type: DataType | None = field(default=None, compare=False, repr=False)
@@ -56,6 +57,17 @@ class MapDefinition(MapSpec):
     key_type_id: int = 0
     value_type_id: int = 0
     kernel_name: str = ""
+    fields: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def has_btf(self) -> bool:
+        """Whether the kernel gets types with the map."""
+        return bool(self.value_type_id)
+
+    @property
+    def contents(self) -> bytes | None:
+        """The bytes of a constant data section, which nobody can change any more; else None."""
+        return self.initial if self.frozen else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,30 +128,24 @@ class Variable:
 class ProgramBtf:
     """What BPF_PROG_LOAD wants beside the instructions.
 
-    raw: the object's BTF, section sizes and variable offsets filled in. functions: (slot, FUNC type id) of each
-    function. lines: (slot, offset of the file's name, offset of the line's text, line << 10 | column).
+    raw: the object's BTF, section sizes and variable offsets filled in. functions: first slot of each function -> what
+    the BTF says of it. lines: (slot, offset of the file's name, offset of the line's text, line << 10 | column).
     """
 
     raw: bytes = field(repr=False)
-    functions: tuple[tuple[int, int], ...] = ()
+    functions: Mapping[int, FunctionInfo] = field(default_factory=dict)
     lines: tuple[tuple[int, int, int, int], ...] = field(default=(), repr=False)
-    types: Btf | None = field(default=None, repr=False, compare=False)
 
     @property
     def func_info(self) -> bytes:
         """`struct bpf_func_info[]`, 8 bytes each."""
-        return b"".join(value.to_bytes(4, "little") for record in self.functions for value in record)
+        records = ((slot, info.type_id) for slot, info in sorted(self.functions.items()))
+        return b"".join(value.to_bytes(4, "little") for record in records for value in record)
 
     @property
     def line_info(self) -> bytes:
         """`struct bpf_line_info[]`, 16 bytes each."""
         return b"".join(value.to_bytes(4, "little") for record in self.lines for value in record)
-
-    def function_names(self) -> dict[int, str]:
-        """First slot of each function -> its name."""
-        if self.types is None:
-            return {}
-        return {slot: self.types.type(number).name for slot, number in self.functions}
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,9 @@ def test_names_and_sections() -> None:
 
 def test_called_functions_are_appended_in_the_order_of_calls() -> None:
     found = load("calls")
-    names = [found[name].btf.function_names() for name in ("first", "second", "third")]
+    names = [
+        {slot: info.name for slot, info in found[name].btf.functions.items()} for name in ("first", "second", "third")
+    ]
     assert list(names[0].values()) == ["first", "unused_by_second", "middle", "leaf", "concealed"]
     assert list(names[1].values()) == ["second", "concealed", "leaf", "middle"]
     assert list(names[2].values()) == ["third", "sum_one", "count_down", "leaf"]
