@@ -66,8 +66,8 @@ class LiveMap:
     """A map in the kernel; attributes as pktbpf.Map takes them. Close it, or use it in a with statement."""
 
     def __init__(
-        self, kind: str, key_size: int = 4, value_size: int = 4, max_entries: int = 1, flags: int = 0, name: str = "", *,
-        inner_fd: int = 0, extra: int = 0, numa_node: int = 0,
+        self, kind: str, key_size: int = 4, value_size: int = 4, max_entries: int = 1, flags: int = 0, name: str = "",
+        *, inner_fd: int = 0, extra: int = 0, numa_node: int = 0,
     ):  # fmt: skip
         attr = bytearray(72)
         number = syscall.MAP_TYPES[kind] if kind in syscall.MAP_TYPES else int(kind)

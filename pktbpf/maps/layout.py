@@ -19,7 +19,10 @@ KEYS_AT, KEY_STRIDE, HEADS_AT, MASK, LINKS_AT = 11, 12, 13, 14, 15  # hash table
 SPECIAL_AT, SPECIAL_COUNT = 16, 17  # pairs (offset, size) of locks, timers and kernel pointers inside a value
 SPIN_LOCK = 18  # 1 + offset of the value's bpf_spin_lock, 0 for none
 AUX_AT, AUX2_AT, AUX3_AT, INNER = 19, 20, 21, 22  # for the family's own use
-WIDTH = 24
+LRU_TARGET, LRU_CPUS = 23, 24  # LRU tables: nodes fetched at once, possible processors
+HASHES = 25  # Bloom filters: number of hash functions
+SLOTS = 26  # entries that the memory has room for, where that may be less than MAX_ENTRIES
+WIDTH = 27
 STATE_SIZE = 32
 
 FIRST_NUMBER = 16
@@ -28,9 +31,11 @@ MAP_POINTER = np.uint64(1 << 62)
 
 BPF_ANY, BPF_NOEXIST, BPF_EXIST, BPF_F_LOCK = 0, 1, 2, 4
 BPF_F_NO_PREALLOC, BPF_F_NO_COMMON_LRU, BPF_F_NUMA_NODE, BPF_F_RDONLY, BPF_F_WRONLY = 1, 2, 4, 8, 16
-BPF_F_ZERO_SEED, BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, BPF_F_MMAPABLE, BPF_F_INNER_MAP = 64, 128, 256, 1024, 4096
+BPF_F_STACK_BUILD_ID, BPF_F_ZERO_SEED, BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG = 32, 64, 128, 256
+BPF_F_MMAPABLE, BPF_F_PRESERVE_ELEMS, BPF_F_INNER_MAP = 1024, 2048, 4096
 
-ENOENT, E2BIG, EEXIST, EINVAL, ENOTSUPP = 2, 7, 17, 22, 524
+ENOENT, E2BIG, EAGAIN, ENOMEM, EEXIST, EINVAL = 2, 7, 11, 12, 17, 22
+ENOSPC, ENODATA, EOPNOTSUPP, ENOTSUPP = 28, 61, 95, 524
 
 _U8, _U1, _U32 = np.uint64(8), np.uint64(1), np.uint64(32)
 _U0 = np.uint64(0)
