@@ -1,4 +1,4 @@
-"""The compiled core is never stale: its cache is keyed by all sources, and where nothing can be written it goes without."""
+"""The compiled core is never stale: its cache is keyed by all sources; where nothing can be written it goes without."""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ class Window:
         self.end = 0
         self.ended = False
         self._base = 0
+        self._spare: NDArray[np.uint8] | None = None
+        self._held = False
 
     @property
     def offset(self) -> int:
@@ -48,9 +50,7 @@ class Window:
             return False
         held = self.held
         if self.begin:
-            self.data[:held] = self.data[self.begin : self.end].copy()
-            self._base += self.begin
-            self.begin, self.end = 0, held
+            self._move_tail(held)
         if held == len(self.data):
             self._resize(2 * held)
         elif held < self.size < len(self.data):
@@ -59,6 +59,24 @@ class Window:
         self.ended = count == 0
         self.end += count
         return not self.ended
+
+    def hold(self) -> None:
+        """What data holds now must stay readable until the next call: the next refill goes into the other buffer."""
+        self._held = True
+
+    def _move_tail(self, held: int) -> None:
+        tail = self.data[self.begin : self.end]
+        if self._held:
+            self._held = False
+            fits = self._spare is not None and len(self._spare) == len(self.data)
+            other = self._spare if fits and self._spare is not None else np.empty_like(self.data)
+            other[:held] = tail
+            self._spare, self.data = self.data, other
+            self._view = memoryview(other)  # type: ignore[arg-type]
+        else:
+            self.data[:held] = tail.copy()
+        self._base += self.begin
+        self.begin, self.end = 0, held
 
     def _resize(self, size: int) -> None:
         fresh = np.empty(size, dtype=np.uint8)

@@ -54,7 +54,8 @@ def test_several_filters_have_a_block_each() -> None:
 
 def test_json_and_records_agree_with_the_summary() -> None:
     whole = json.loads(run(WEB, "-r", DNS, "-F", "tcp", "--format", "json").stdout)
-    lines = [json.loads(line) for line in run(WEB, "-r", DNS, "-F", "tcp", "--format", "jsonl", "-q").stdout.splitlines()]
+    records = run(WEB, "-r", DNS, "-F", "tcp", "--format", "jsonl", "-q").stdout.splitlines()
+    lines = [json.loads(line) for line in records]
     table = list(csv.DictReader(io.StringIO(run(WEB, DNS, "-F", "tcp", "--format", "csv", "-q").stdout)))
     assert len(lines) == len(table) == whole["packets"]
     assert sum(line["accepted"] for line in lines) == sum(int(row["accepted"]) for row in table) == whole["accepted"]
@@ -120,7 +121,7 @@ def test_exit_status_like_grep() -> None:
         (["-F", "arp"], 2, "pktbpf: no capture given; name a file, or - for standard input (see pktbpf replay --help)"),
         ([WEB], 2, "pktbpf: no filter given; say --filter PROG (see pktbpf replay --help)"),
         (["-", "-F", "-"], 2, "pktbpf: standard input can be read once only (see pktbpf replay --help)"),
-        ([WEB, "-F", "arp", "--print", "--format", "csv"], 2, "pktbpf: --print and --format csv both want standard output"),
+        ([WEB, "-F", "arp", "--print", "--format", "csv"], 2, "pktbpf: --print and --format csv both want"),
         ([WEB, "-F", "arp", "--print", "-w", "-"], 2, "pktbpf: -w - leaves no standard output for packets"),
         ([WEB, "-F", "arp", "--meta", "mark"], 2, "pktbpf: --meta 'mark' is not NAME=NUMBER"),
         ([WEB, "-F", "arp", "--meta", "size=1"], 2, "pktbpf: unknown metadata 'size'; there are protocol,"),

@@ -123,8 +123,8 @@ def test_indeterminate_packets_and_what_to_do_with_them() -> None:
     with pytest.raises(CaptureError, match=r"packet 1: .* past the 30 captured of 58 bytes") as caught:
         pktbpf.replay(source, load_past, indeterminate="error")
     assert caught.value.results.packets == 0
-    cut = pcap([TCP_80, TCP_80[:30]], wirelens=[58, 58])
-    kept = pktbpf.replay(cut, load_past, indeterminate="error", errors="keep")
+    part = pcap([TCP_80, TCP_80[:30]], wirelens=[58, 58])
+    kept = pktbpf.replay(part, load_past, indeterminate="error", errors="keep")
     assert (kept.packets, kept.accepted, len(kept.errors)) == (1, 1, 1)
     with pytest.raises(UsageError, match="unknown policy"):
         pktbpf.replay(source, load_past, indeterminate="perhaps")  # type: ignore[arg-type]
@@ -166,8 +166,8 @@ def test_metadata_by_keyword() -> None:
 @pytest.mark.parametrize("nano", [False, True])
 def test_written_packets_are_cut_to_the_return_value(tmp_path: Path, nano: bool) -> None:
     target = tmp_path / "out.pcap"
-    pktbpf.replay(pcap([TCP_80, ARP], nano=nano), ["ldh [12] / jeq #0x806 jt 2 jf 3 / ret #20 / ret #0", "arp and len > 99"],
-                  write=target)  # fmt: skip
+    filters = ["ldh [12] / jeq #0x806 jt 2 jf 3 / ret #20 / ret #0", "arp and len > 99"]
+    pktbpf.replay(pcap([TCP_80, ARP], nano=nano), filters, write=target)
     whole = pcap([TCP_80, ARP], nano=nano)
     record = struct.pack("<IIII", 1001, 1, 20, len(ARP)) + ARP[:20]
     assert target.read_bytes() == whole[:24] + record
