@@ -6,15 +6,17 @@ and adjust_reg_min_max_vals.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
-from pktbpf.verifier import arithmetic, pointers, scalar
-from pktbpf.verifier.errors import denied, invalid
+from pktbpf.verifier import arithmetic, pointers, scalar, tnum
+from pktbpf.verifier.errors import denied, invalid, refuse
 from pktbpf.verifier.precision import mark_register
 from pktbpf.verifier.state import ADD_CONST, NOT_INIT, SCALAR, Reg
 
 if TYPE_CHECKING:
     from pktbpf.verifier.code import Op
+    from pktbpf.verifier.scalar import Scalar
     from pktbpf.verifier.walk import Walk
 
 
@@ -108,15 +110,29 @@ def _move_half(walk: Walk, op: Op) -> None:
 
 
 def swap(walk: Walk, op: Op) -> None:
-    """Byte order: nothing is known of the result."""
+    """Byte order of the low 16, 32 or 64 bits; what is known of single bits moves with them."""
     if op.src or op.off or op.imm not in (16, 32, 64) or (op.bits == 64 and op.reg):
         invalid("BPF_END uses reserved fields")
     reg = readable(walk, op.dst)
     if reg.kind != SCALAR and not walk.leaks_pointers:
         denied(f"R{op.dst} pointer arithmetic prohibited")
     writable(op.dst)
-    walk.regs[op.dst] = walk.unknown
+    if reg.kind != SCALAR or not walk.profile.tracks_swaps:
+        walk.regs[op.dst] = walk.unknown
+    else:
+        swapped = op.bits == 64 or op.reg
+        if swapped or op.imm != 64:
+            walk.regs[op.dst] = reg.with_id(0, reg.off).with_value(_swapped(reg.v, op.imm, swapped))
     walk.index += 1
+
+
+def _swapped(v: Scalar, bits: int, swapped: bool) -> Scalar:
+    """Cut to `bits` and, if asked, with the bytes reversed; ranges follow from the bits alone."""
+    low = (1 << bits) - 1
+    value, mask = v[0] & low, v[1] & low
+    if swapped:
+        value, mask = (int.from_bytes(part.to_bytes(bits >> 3, "little"), "big") for part in (value, mask))
+    return scalar.checked(scalar.sync(scalar.unbounded(value, mask)))
 
 
 def negate(walk: Walk, op: Op) -> None:
@@ -136,10 +152,10 @@ def negate(walk: Walk, op: Op) -> None:
 def binary(walk: Walk, op: Op) -> None:
     """dst = dst operation src or imm"""
     if op.reg:
-        if op.imm or op.off > 1 or (op.off == 1 and op.name not in ("DIV", "MOD")):
+        if op.imm or op.off not in (0, 1) or (op.off == 1 and op.name not in ("DIV", "MOD")):
             invalid("BPF_ALU uses reserved fields")
         readable(walk, op.src)
-    elif op.src or op.off > 1 or (op.off == 1 and op.name not in ("DIV", "MOD")):
+    elif op.src or op.off not in (0, 1) or (op.off == 1 and op.name not in ("DIV", "MOD")):
         invalid("BPF_ALU uses reserved fields")
     dst = readable(walk, op.dst)
     if not op.reg:
@@ -154,6 +170,8 @@ def binary(walk: Walk, op: Op) -> None:
         assert op.constant is not None
         src = op.constant
     if dst.kind == SCALAR and src.kind == SCALAR:
+        if op.name in ("AND", "OR") and not op.reg and walk.profile.forks_masks:
+            dst = _fork(walk, op, dst)
         if op.reg and dst.precise:
             mark_register(walk, op.src)
         _scalars(walk, op, dst, src)
@@ -177,6 +195,24 @@ def _check_pointer_range(walk: Walk, number: int) -> None:
     reg = walk.regs[number]
     if not scalar.consistent(reg.v):
         walk.regs[number] = reg.with_value(scalar.unbounded(reg.v[0], reg.v[1]))
+
+
+def _fork(walk: Walk, op: Op, dst: Reg) -> Reg:
+    """A value that is 0 or -1, the usual result of a signed shift, becomes two paths, so that a mask keeps what it is."""
+    v = dst.v
+    if v[2] == -1 and v[3] == 0:
+        zero, ones = dst.with_value(scalar.ZERO).with_id(0), dst.with_value(scalar.exact(-1)).with_id(0)
+    elif v[6] == -1 and v[7] == 0:
+        zero, ones = (dst.with_value((*tnum.with_low32(v[:2], (low, 0)), *v[2:6], signed, signed, low, low))
+                      for low, signed in ((0, 0), (tnum.M32, -1)))  # fmt: skip
+    else:
+        return dst
+    other = walk.branch(walk.index, walk.index)
+    if other is None:
+        refuse(errno.EFAULT, walk.too_complex())
+    other.frames[-1].regs[op.dst] = zero
+    walk.regs[op.dst] = ones
+    return ones
 
 
 def _scalars(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:

@@ -167,6 +167,8 @@ class Layout:
             unsupported("the address of a kernel variable (btf_id immediate)", index)
         if insn.src not in (2, 6) and not (insn.src in (1, 5) and second.imm == 0):
             invalid("unrecognized bpf_ld_imm64 insn", insn=index)
+        if insn.src in (5, 6):
+            refuse(errno.EPROTO, "fd_idx without fd_array is invalid", insn=index)
         resolve.resolve(index, insn, second.imm)
 
     def check_flow(self) -> None:
@@ -353,7 +355,7 @@ def _check_kernel_function(index: int, insn: Insn, gpl: bool) -> None:
             "failed to find BTF for kernel function",
             insn=index,
         )
-    unsupported("a call to a kernel function", index)
+    invalid(f"kernel btf_id {insn.imm & 0xFFFFFFFF} is not a function", insn=index)
 
 
 def _atomic_uses(insn: Insn) -> tuple[int, int]:

@@ -48,6 +48,16 @@ class Profile:
         """get_smp_processor_id is known to be below the number of processors (6.3)."""
         return self.since("6.3")
 
+    @property
+    def tracks_swaps(self) -> bool:
+        """Byte swaps keep what is known of single bits (6.18)."""
+        return self.since("6.18")
+
+    @property
+    def forks_masks(self) -> bool:
+        """A mask of a value that is 0 or -1 is checked for both (6.18)."""
+        return self.since("6.18")
+
     def const_dynptr_ok(self, arg: Arg) -> bool:
         """Helpers that only read through a dynptr take a constant one, whatever their row says (6.2)."""
         return arg.rdonly and self.since("6.2")

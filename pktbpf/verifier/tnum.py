@@ -134,10 +134,7 @@ def with_low32(a: Tnum, low: Tnum) -> Tnum:
 
 
 def text(a: Tnum) -> str:
-    """As the kernel prints it: (0x0; 0xff)."""
-    return f"({hexadecimal(a[0])}; {hexadecimal(a[1])})"
-
-
-def hexadecimal(value: int) -> str:
-    """C's %#llx: zero has no prefix."""
-    return hex(value & M64) if value & M64 else "0"
+    """As the kernel prints it: (0x0; 0xff), or the number alone when every bit is known."""
+    if not a[1]:
+        return str(a[0]) if a[0] <= 0xFFFF else hex(a[0])
+    return f"({hex(a[0])}; {hex(a[1])})"

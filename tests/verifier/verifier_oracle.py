@@ -1,0 +1,207 @@
+"""The live kernel's verdict on raw instructions, as root and as an unprivileged user, for differential tests.
+
+Programs name maps by their number in MAPS (the imm of the first slot); the oracle puts the file descriptor in. A child
+process that has become nobody answers for the unprivileged case while kernel.unprivileged_bpf_disabled is 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pickle
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pktbpf.isa.extended import Insn
+from pktbpf.program import MapSpec
+
+SYSCTL = Path("/proc/sys/kernel/unprivileged_bpf_disabled")
+NUMBERS = {
+    "HASH": 1, "ARRAY": 2, "PROG_ARRAY": 3, "PERF_EVENT_ARRAY": 4, "PERCPU_HASH": 5, "PERCPU_ARRAY": 6,
+    "CGROUP_ARRAY": 8, "LRU_HASH": 9, "LRU_PERCPU_HASH": 10, "LPM_TRIE": 11, "ARRAY_OF_MAPS": 12, "HASH_OF_MAPS": 13,
+    "QUEUE": 22, "STACK": 23, "RINGBUF": 27, "BLOOM_FILTER": 30, "USER_RINGBUF": 31, "SOCKMAP": 15, "XSKMAP": 17,
+    "SOCKHASH": 18, "TASK_STORAGE": 29,
+}  # fmt: skip
+_INNER = MapSpec("ARRAY", 4, 8, 2)
+# (spec, may be created by nobody)
+MAPS: tuple[tuple[MapSpec, bool], ...] = (
+    (MapSpec("ARRAY", 4, 16, 4, name="arr"), True),
+    (MapSpec("HASH", 8, 48, 8, name="hash"), True),
+    (MapSpec("ARRAY", 4, 64, 1, name="one"), True),
+    (MapSpec("PERCPU_ARRAY", 4, 8, 2, name="pca"), True),
+    (MapSpec("PERCPU_HASH", 4, 16, 4, name="pch"), True),
+    (MapSpec("PROG_ARRAY", 4, 4, 4, name="progs"), True),
+    (MapSpec("RINGBUF", 0, 0, 4096, name="ring"), True),
+    (MapSpec("LRU_HASH", 4, 8, 4, name="lru"), False),
+    (MapSpec("LPM_TRIE", 8, 8, 4, flags=1, name="lpm"), False),
+    (MapSpec("QUEUE", 0, 8, 4, name="queue"), False),
+    (MapSpec("STACK", 0, 8, 4, name="stack"), False),
+    (MapSpec("BLOOM_FILTER", 0, 8, 4, name="bloom"), False),
+    (MapSpec("ARRAY", 4, 16, 1, flags=1 << 7, name="ro"), True),
+    (MapSpec("ARRAY", 4, 16, 1, flags=1 << 8, name="wo"), True),
+    (MapSpec("ARRAY_OF_MAPS", 4, 4, 2, name="outer", inner=_INNER), False),
+    (MapSpec("USER_RINGBUF", 0, 0, 4096, name="uring"), True),
+    (MapSpec("PERF_EVENT_ARRAY", 4, 4, 2, name="perf"), True),
+    (MapSpec("SOCKMAP", 4, 4, 2, name="socks"), False),
+)
+_LINE = re.compile(r"^(\d+): \([0-9a-f]{2}\) ")
+_NOISE = ("processed ", "verification time", "stack depth ")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """errno 0 is accepted. insn: from the log; None for the whole program. line: first line of the error."""
+
+    errno: int
+    insn: int | None = None
+    line: str = ""
+    log: str = ""
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _bpf(command: int, attr: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attr, 168)
+    result = int(_libc.syscall(321, command, buffer, 168))
+    return result if result >= 0 else -ctypes.get_errno()
+
+
+def create_map(spec: MapSpec) -> int:
+    """File descriptor, or minus errno."""
+    inner = create_map(spec.inner) if spec.inner is not None else 0
+    attr = struct.pack(
+        "<IIIIIII16s", NUMBERS[spec.kind], spec.key_size, spec.value_size, spec.max_entries, spec.flags, inner, 0,
+        spec.name.encode(),
+    )  # fmt: skip
+    fd = _bpf(0, attr)
+    if inner > 0:
+        os.close(inner)
+    return fd
+
+
+_buffer = ctypes.create_string_buffer(1 << 20)
+
+
+def load(raw: bytes, *, level: int = 1, license: bytes = b"GPL") -> tuple[int, str]:
+    """(0 or errno, log)"""
+    code = ctypes.create_string_buffer(raw, max(len(raw), 8))
+    terms = ctypes.create_string_buffer(license)
+    while True:
+        attr = struct.pack(
+            "<IIQQIIQ", 1, len(raw) // 8, ctypes.addressof(code), ctypes.addressof(terms), level,
+            len(_buffer) if level else 0, ctypes.addressof(_buffer) if level else 0,
+        )  # fmt: skip
+        _buffer[0] = b"\0"
+        fd = _bpf(5, attr)
+        if fd != -11:
+            break
+    if fd >= 0:
+        os.close(fd)
+        return 0, _buffer.value.decode(errors="replace")
+    if fd == -28 and level:
+        return load(raw, level=0, license=license)
+    return -fd, _buffer.value.decode(errors="replace") if level else ""
+
+
+def parse(number: int, log: str) -> Verdict:
+    """Refusing instruction and first error line out of a level 1 log."""
+    if not number:
+        return Verdict(0, log=log)
+    looping = re.search(r"^infinite loop detected at insn (\d+)$", log, re.MULTILINE)
+    if looping:
+        return Verdict(number, int(looping[1]), looping[0], log)
+    lines = [line.split("processed ")[0] for line in log.splitlines() if not line.startswith(_NOISE)]
+    insn, at = None, 0
+    for position, line in enumerate(lines):
+        found = _LINE.match(line)
+        if found:
+            insn, at = int(found[1]), position + 1
+    rest = [line for line in lines[at:] if line.strip()]
+    return Verdict(number, insn, rest[0] if rest else "", log)
+
+
+class Oracle:
+    """The kernel. `verdict` answers for "root" and, inside `unprivileged()`, for "none"."""
+
+    def __init__(self) -> None:
+        self.fds = [create_map(spec) for spec, _ in MAPS]
+        self._child: tuple[int, int, int] | None = None
+
+    def encode(self, insns: tuple[Insn, ...]) -> bytes:
+        out = []
+        for insn in insns:
+            if insn.code == 0x18 and insn.src in (1, 2):
+                known = 0 <= insn.imm < len(self.fds)
+                insn = insn._replace(imm=self.fds[insn.imm] if known else 9999)
+            out.append(insn.encode())
+        return b"".join(out)
+
+    def verdict(self, insns: tuple[Insn, ...], privilege: str = "root", *, gpl: bool = True, level: int = 1) -> Verdict:
+        raw = self.encode(insns)
+        license = b"GPL" if gpl else b"Proprietary"
+        if privilege == "root":
+            return parse(*load(raw, level=level, license=license))
+        assert self._child is not None
+        _, reader, writer = self._child
+        message = pickle.dumps((raw, level, license))
+        os.write(writer, struct.pack("<I", len(message)) + message)
+        (length,) = struct.unpack("<I", _read(reader, 4))
+        return parse(*pickle.loads(_read(reader, length)))
+
+    @contextlib.contextmanager
+    def unprivileged(self, privilege: str = "none") -> Iterator[None]:
+        """A child that is nobody (or has CAP_BPF alone) answers meanwhile."""
+        before = SYSCTL.read_text()
+        SYSCTL.write_text("0")
+        ask, answer = os.pipe(), os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _serve(ask[0], answer[1], privilege)
+            finally:
+                os._exit(0)
+        os.close(ask[0])
+        os.close(answer[1])
+        self._child = (pid, answer[0], ask[1])
+        try:
+            yield
+        finally:
+            os.close(ask[1])
+            os.close(answer[0])
+            os.waitpid(pid, 0)
+            self._child = None
+            SYSCTL.write_text(before)
+
+
+def _read(fd: int, size: int) -> bytes:
+    out = b""
+    while len(out) < size:
+        part = os.read(fd, size - len(out))
+        if not part:
+            raise EOFError
+        out += part
+    return out
+
+
+def _serve(reader: int, writer: int, privilege: str) -> None:
+    if privilege == "none":
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    else:
+        header = ctypes.create_string_buffer(struct.pack("<II", 0x20080522, 0))
+        data = ctypes.create_string_buffer(struct.pack("<6I", 0, 0, 0, 1 << 7, 1 << 7, 0))
+        _libc.syscall(126, header, data)
+    while True:
+        try:
+            (length,) = struct.unpack("<I", _read(reader, 4))
+        except EOFError:
+            return
+        raw, level, license = pickle.loads(_read(reader, length))
+        message = pickle.dumps(load(raw, level=level, license=license))
+        os.write(writer, struct.pack("<I", len(message)) + message)
