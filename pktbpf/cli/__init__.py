@@ -7,9 +7,11 @@ standard error; a broken pipe is silent. Exit codes: 0 done, 1 runtime error, 2 
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,6 +49,7 @@ class LazyGroup(click.Group):
     ) -> NoReturn:
         """Run and leave with the exit code of the table above; never returns, whatever `standalone_mode` says."""
         extra["standalone_mode"] = False
+        sys.unraisablehook = _unraisable
         try:
             code = super().main(args=args, prog_name=prog_name or "pktbpf", **extra)
             sys.stdout.flush()
@@ -98,6 +101,14 @@ def _forget_standard_output() -> None:
         sys.stdout.flush()
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _unraisable(unraisable: Any) -> None:
+    """An interrupt that hits a callback of the compiler is printed and forgotten there: deliver it again, outside."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -10,7 +10,7 @@ import click
 from pktbpf.errors import UsageError
 
 
-@click.command()
+@click.command(short_help="Show what the kernel makes of a classic filter.")
 @click.argument("prog", metavar="PROG")
 @click.option("-y", "linktype", metavar="DLT", help="The link type that an expression is compiled for [EN10MB].")
 @click.option("-O", "no_optimize", is_flag=True, help="Compile an expression without libpcap's optimizer.")
