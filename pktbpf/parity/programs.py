@@ -77,6 +77,11 @@ class ProgramMaker:
             room = body_length - pc
             kind = self.random.random()
             if kind < 0.16:
+                if room > 1 and self.random.random() < 0.3:
+                    # A compare with a large constant says little unless A is large as well.
+                    out.append(insn("LD_IMM", self.random.choice(_EDGES)))
+                    pc += 1
+                    slots &= masks[pc]
                 made = self._jump(pc, count)
                 for distance in _distances(made):
                     masks[pc + 1 + distance] &= slots
