@@ -33,12 +33,14 @@ _U32, _U64 = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 @dataclass(frozen=True, slots=True)
 class _Value:
     """A value on one side. check: whether the instruction must already hold it. size, type_id: of the field that a
-    load or store moves, 0 where that is not known."""
+    load or store moves, 0 where that is not known. narrow: 32 bits of which older compilers do not say whether they are
+    signed; libbpf takes them as signed."""
 
     value: int
     check: bool = True
     size: int = 0
     type_id: int = 0
+    narrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class CoreRelocator:
         wide = insn.code == 0x18 and slot + 1 < len(insns)
         match fields.class_of(insn.code):
             case fields.ALU | fields.ALU64 if insn.code & fields.X == 0:
-                held = insn.imm & _U64 if result.old is not None and result.old.value >> 32 else insn.imm & _U32
+                held = insn.imm & _U32
             case fields.LDX | fields.ST | fields.STX:
                 held = insn.off
             case fields.LD if wide and insn.src == 0 and insn.off == 0 and insns[slot + 1][:4] == (0, 0, 0, 0):
@@ -130,13 +132,14 @@ class CoreRelocator:
             insns[slot : slot + 1 + wide] = [poison] * (1 + wide)
             return
         expected = result.old.value if memory or wide else result.old.value & _U32
-        if result.old.check and held != expected:
+        unsigned = result.old.narrow and held != expected and held == expected & _U32
+        if result.old.check and held != expected and not unsigned:
             raise ObjectError(f"the instruction holds {held}, the object's BTF says {result.old.value}")
         if memory:
             insns[slot] = _memory(insn, result.old, result.new)
         elif wide:
             insns[slot] = insn._replace(imm=_signed(result.new.value))
-            insns[slot + 1] = Insn(0, imm=_signed(result.new.value >> 32))
+            insns[slot + 1] = Insn(0, imm=0 if unsigned else _signed(result.new.value >> 32))
         else:
             insns[slot] = insn._replace(imm=_signed(result.new.value))
 
@@ -185,7 +188,11 @@ def _enumerator(spec: Spec | None, kind: CoreKind) -> _Value | None:
     if spec is None:
         return None
     step = spec.steps[0]
-    return _Value(spec.btf.type(step.type_id).values[step.index].value & _U64)
+    owner = spec.btf.type(step.type_id)
+    value = owner.values[step.index].value
+    if owner.kind is BtfKind.ENUM:
+        return _Value(_signed(value) & _U64, narrow=True)
+    return _Value(value & _U64)
 
 
 def _field(spec: Spec | None, kind: CoreKind) -> _Value | None:

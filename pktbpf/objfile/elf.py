@@ -77,7 +77,7 @@ class Reloc:
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """An object: sections by number, symbols by number, relocations by the number of the section they change."""
+    """An object: sections by number, symbols in order, relocations of code and maps by the section they change."""
 
     path: str
     sections: Mapping[int, Section]
@@ -133,7 +133,10 @@ def _parse(raw: bytes, path: str) -> Elf:
         sections[index] = _section(index, section, raw, path)
     relocs = {}
     for section in reloc_sections:
-        relocs[section["sh_info"]] = _relocs(section, symbols, path)
+        target = sections.get(section["sh_info"])
+        # Debug sections have relocations, too; only those of code and of maps mean anything to a loader.
+        if target is not None and (target.executable or target.name == ".maps"):
+            relocs[target.index] = _relocs(section, symbols, path)
     return Elf(path, sections, symbols, relocs)
 
 

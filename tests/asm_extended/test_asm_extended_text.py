@@ -157,6 +157,37 @@ def test_bpftool_wording() -> None:
             assert b.removesuffix(" ll") == a
 
 
+# The wording of llvm-objdump since 17: hexadecimal distances and offsets, w registers for narrow values.
+NEWER_LLVM = """
+demo.o:\tfile format elf64-bpf
+
+Disassembly of section socket:
+
+0000000000000000 <demo>:
+       0:\t61 12 10 00 00 00 00 00\tw2 = *(u32 *)(r1 + 0x10)
+       1:\t16 02 05 00 08 00 00 00\tif w2 == 0x8 goto +0x5 <demo+0x38>
+       2:\t73 2a ff ff 00 00 00 00\t*(u8 *)(r10 - 0x1) = w2
+       3:\tb4 00 00 00 ff ff ff ff\tw0 = -0x1
+       4:\t18 03 00 00 ff ff ff ff 00 00 00 00 00 00 00 00\tr3 = 0xffffffff ll
+       6:\t06 00 00 00 01 00 00 00\tgotol +0x1 <demo+0x40>
+       7:\t85 00 00 00 07 00 00 00\tcall 0x7
+       8:\t91 14 fe ff 00 00 00 00\tr4 = *(s8 *)(r1 - 0x2)
+       9:\tbf 45 10 00 00 00 00 00\tr5 = (s16)r4
+      10:\tdb 41 08 00 00 00 00 00\tlock *(u64 *)(r1 + 0x8) += r4
+      11:\te5 00 f4 ff 00 00 00 00\tmay_goto -0xc <demo>
+      12:\td3 16 00 00 00 01 00 00\tw6 = load_acquire((u8 *)(r1 + 0x0))
+      13:\t95 00 00 00 00 00 00 00\texit
+"""
+
+
+def test_newer_llvm_listing() -> None:
+    """Text and bytes of each line agree, or assemble() would refuse it; without the bytes the result is the same."""
+    program = assemble(NEWER_LLVM)
+    assert len(program) == 14
+    bare = re.sub(r"(?m)^( *\d+:\t)[0-9a-f ]+\t", r"\1", NEWER_LLVM)
+    assert assemble(bare).insns == program.insns
+
+
 ERRORS = [
     ("r0 = *(u32 *)(r1 +16", 1, 21, "ends too early"),
     ("r0 = 1\nr1 =? 4", 2, 5, "unexpected character '?'"),

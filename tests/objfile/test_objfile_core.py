@@ -60,6 +60,17 @@ def test_candidates_must_agree() -> None:
         load_object(SRC / "core.o", btf=SRC / "core.o")
 
 
+def test_enumerators_at_the_edge_of_32_bits() -> None:
+    """clang 14 does not say whether an enum is signed; the instruction itself does."""
+    program = load_object(SRC / "special.o", btf=SRC / "special.o").program()
+    wide = [
+        insn.imm & 0xFFFFFFFF | (program.insns[slot + 1].imm & 0xFFFFFFFF) << 32
+        for slot, insn in enumerate(program.insns)
+        if insn.code == 0x18 and insn.src == 0
+    ]
+    assert wide == [0xFFFFFFFF_FFFFFFFB, 0x80000010]
+
+
 def test_no_target() -> None:
     with pytest.raises(ObjectError, match="no BTF in this file"):
         load_object(SRC / "core.o", btf=_elf_without_btf())

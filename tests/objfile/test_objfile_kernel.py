@@ -92,7 +92,8 @@ def as_bpftool(found: BtfType) -> dict[str, object]:
     if found.kind is BtfKind.ARRAY:
         out |= {"type_id": found.ref, "index_type_id": found.index, "nr_elems": found.count}
     if found.kind in (BtfKind.ENUM, BtfKind.ENUM64):
-        out["values"] = [(value.name, value.value) for value in found.values]
+        mask = 0xFFFF_FFFF if found.kind is BtfKind.ENUM else -1
+        out["values"] = [(value.name, value.value & mask) for value in found.values]
     if found.kind is BtfKind.FUNC_PROTO:
         out["params"] = [(p.name or "(anon)", p.type) for p in found.params]
     if found.kind in (BtfKind.PTR, BtfKind.TYPEDEF, BtfKind.CONST, BtfKind.VOLATILE, BtfKind.FUNC, BtfKind.VAR):
@@ -114,7 +115,9 @@ def theirs(entry: dict[str, object]) -> dict[str, object]:
     if "values" in entry:
         values = entry["values"]
         assert isinstance(values, list)
-        out["values"] = [(value["name"], value["val"]) for value in values]
+        # bpftool prints unsigned 32-bit values above 2^31 sign-extended to 64 bits
+        mask = 0xFFFF_FFFF if entry["kind"] == "ENUM" else -1
+        out["values"] = [(value["name"], value["val"] & mask) for value in values]
     if entry["kind"] == "FUNC_PROTO":
         params = entry["params"]
         assert isinstance(params, list)

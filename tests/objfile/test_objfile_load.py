@@ -279,3 +279,56 @@ def test_data_types_speak_json() -> None:
         flows.value_type.decode(b"abc")
     with pytest.raises(UsageError, match="is not in 0"):
         flows.key_type.encode(-1)
+
+
+def test_special_fields_of_values() -> None:
+    maps = load("special", btf=SRC / "special.o").maps
+    assert maps["locked"].fields == (("spin_lock", 4, 4),)
+    assert maps["timed"].fields == (("timer", 8, 16), ("timer", 24, 16), ("kptr", 40, 8))
+    assert maps[".bss"].fields == ()
+    assert maps["locked"].has_btf
+    assert not load("mapkinds").maps["queue"].has_btf
+
+
+def test_function_types() -> None:
+    functions = {info.name: info for info in load("calls")["third"].btf.functions.values()}
+    assert functions["third"].args == ("ctx",)
+    assert functions["third"].linkage == "global"
+    assert functions["count_down"].args == ("int", "mem:4")
+    assert functions["count_down"].linkage == "static"
+    first = {info.name: info for info in load("calls")["first"].btf.functions.values()}
+    assert first["middle"].linkage == "global"
+    assert first["concealed"].linkage == "static", "a hidden function is verified like a static one"
+    assert all(info.returns_int for info in first.values())
+
+
+def without_btf(name: str) -> bytes:
+    """The object as clang without -g makes it: its BTF sections go by another name."""
+    path = FILTERS / f"{name}.o"
+    raw = (path if path.exists() else SRC / f"{name}.o").read_bytes()
+    return raw.replace(b".BTF\0", b".XTF\0").replace(b".BTF.ext\0", b".XTF.ext\0")
+
+
+def test_objects_without_btf() -> None:
+    found = load_object(without_btf("globals"), path="plain.o")
+    assert found.program().insns == load("globals").program().insns
+    assert found.program().btf is None
+    assert not found.program().lines
+    assert found.value("threshold") == 100
+    assert found.value("magic") == 0x5A
+    assert found.value("label") == b"first".ljust(16, b"\0")
+    changed = found.with_values({"threshold": "0x10", "label": b"sixteen bytes !!", "mode": -1})
+    assert changed.value("threshold") == 16
+    assert changed.value("label") == b"sixteen bytes !!"
+    assert changed.value("mode") == 0xFFFFFFFF
+    with pytest.raises(UsageError, match=r"has no BTF to know '\.low' from"):
+        found.with_values({"limits.low": 1})
+    with pytest.raises(UsageError, match="'much' does not fit in 4 bytes"):
+        found.with_values({"threshold": "much"})
+    with pytest.raises(UsageError, match="3 bytes do not fit in 4"):
+        found.with_values({"threshold": b"abc"})
+    legacy = load_object(without_btf("legacy"))
+    assert legacy.maps["first_map"].value_type is None
+    assert legacy.program().insns == load("legacy").program().insns
+    with pytest.raises(ObjectError, match="BTF-defined maps without BTF; build with clang -g"):
+        load_object(without_btf("proto_counts"))
