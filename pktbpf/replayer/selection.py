@@ -17,7 +17,7 @@ from pktbpf.capture import linktypes
 from pktbpf.engine.base import AttachProfile, Env, Layer, Runner, Skbs
 from pktbpf.errors import LinkTypeError, UsageError
 from pktbpf.filter import Filter, verify
-from pktbpf.program import ClassicProgram, Program, Verified
+from pktbpf.program import ClassicProgram, MapSpec, Program, Verified
 
 DLT_RAW = 12
 
@@ -25,7 +25,7 @@ FilterSource: TypeAlias = "str | os.PathLike[str] | bytes | ClassicProgram | Pro
 
 
 class Selection:
-    """One filter of a replay. name: its path, expression or origin. stateful: its maps outlive a packet."""
+    """One filter of a replay. name: its path, expression or origin. maps: the live maps of its program, by name."""
 
     def __init__(self, source: FilterSource, *, engine: str, profile: AttachProfile, env: Env, optimize: bool = True):
         self.profile = profile
@@ -35,6 +35,7 @@ class Selection:
         self._runners: dict[int, Runner] = {}
         self._runner: Runner | None = None
         self._expression: str | None = None
+        self.maps: dict[str, Any] = {}
         self._program: ClassicProgram | Program | Verified | None = None
         self.name = self._load(source)
 
@@ -53,7 +54,7 @@ class Selection:
             self._expression = source
             return source
         if isinstance(source, Filter):
-            self._program = source.verified
+            self._program, self.maps = source.verified, source.maps
         elif isinstance(source, ClassicProgram | Program | Verified):
             self._program = source
         elif isinstance(source, str):
@@ -95,6 +96,12 @@ class Selection:
     def _prepare(self, program: ClassicProgram | Program | Verified) -> Runner:
         """Verify and make ready; the run over no packets lets an engine compile before the clock starts."""
         verified = program if isinstance(program, Verified) else verify(program)
+        if any(isinstance(one, MapSpec) for one in verified.program.maps.values()):
+            from pktbpf.instance import Instance
+
+            instance = Instance(admit=verify, cpus=self._env.cpu + 1)
+            verified = instance.bind(verified)
+            self.maps = instance.maps
         runner = self._engine.prepare(verified, self._env)
         runner.run(_no_packets())
         return runner
