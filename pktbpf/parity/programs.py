@@ -64,7 +64,9 @@ class ProgramMaker:
         return self.random.choice((1, 2, 3, 5, 8, 8, 12, 12, 16, 16, 24, 24, 40, 80))
 
     def valid(self, count: int | None = None) -> ClassicProgram:
-        """A program that the kernel attaches, `count` instructions long."""
+        """A program that the kernel attaches, `count` instructions long; one in six of any length is `arithmetic`."""
+        if count is None and self.random.random() < 0.16:
+            return self.arithmetic()
         count = self.length() if count is None else count
         ending = self._ending(count)
         body_length = count - len(ending)
@@ -98,6 +100,17 @@ class ProgramMaker:
                     slots &= masks[extra]
                 out += made_all
         return ClassicProgram(tuple(out + ending))
+
+    def arithmetic(self) -> ClassicProgram:
+        """A program without loads: edges of 32 bits through a few operations, then a compare that decides."""
+        r = self.random
+        out = [insn("LD_IMM", r.choice(_EDGES)), insn("LDX_IMM", r.choice(_EDGES))]
+        for _ in range(r.randrange(4)):
+            out += self._alu(1)
+        if r.random() < 0.3:
+            return ClassicProgram((*out, insn("RSH_K", r.randrange(32)), insn("AND_K", 0x3F), insn("RET_A")))
+        compare = insn(r.choice(_BRANCH_K + _BRANCH_X), r.choice(_EDGES), *r.choice(((0, 1), (1, 0))))
+        return ClassicProgram((*out, compare, insn("RET_K", 5), insn("RET_K", 9)))
 
     def _plain(self, room: int) -> list[ClassicInsn]:
         weights = [weight for weight, _ in self._choices]
