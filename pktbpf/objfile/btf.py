@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pktbpf.errors import ObjectError
+from pktbpf.objfile.elf import printable
 
 MAGIC = 0xEB9F
 MAX_DEPTH = 64  # of typedefs and nested types; the kernel allows 32
@@ -191,6 +192,10 @@ class Btf:
             raise ObjectError(f"string offset {offset} is past the end", section=self.origin)
         return self.strings[offset : self.strings.index(0, offset)].decode("utf-8", "replace")
 
+    def name(self, offset: int) -> str:
+        """The string at an offset as a name, fit to stand in a message."""
+        return printable(self.string(offset))
+
     def resolve(self, number: int) -> BtfType:
         """The type behind typedefs, const, volatile, restrict and type tags."""
         for _ in range(MAX_DEPTH):
@@ -225,7 +230,7 @@ class Btf:
             for number, start in enumerate(self.starts, 1):
                 (offset,) = struct.unpack_from("<I", self.raw, start)
                 if offset:
-                    index.setdefault(self.string(offset), []).append(number)
+                    index.setdefault(self.name(offset), []).append(number)
             self._names.update((key, tuple(ids)) for key, ids in index.items())
         return self._names.get(name, ())
 
@@ -242,7 +247,7 @@ class Btf:
         start = self.starts[number - 1]
         name_off, info, word = _RECORD.unpack_from(self.raw, start)
         kind, vlen, flag = BtfKind(info >> 24 & 0x1F), info & 0xFFFF, bool(info >> 31)
-        name = self.string(name_off)
+        name = self.name(name_off)
         at = start + _RECORD.size
         match kind:
             case BtfKind.INT:
@@ -267,7 +272,7 @@ class Btf:
             case BtfKind.FUNC_PROTO:
                 params = struct.iter_unpack("<II", self.raw[at : at + 8 * vlen])
                 return BtfType(
-                    number, kind, name, flag, ref=word, params=tuple(Param(self.string(n), t) for n, t in params)
+                    number, kind, name, flag, ref=word, params=tuple(Param(self.name(n), t) for n, t in params)
                 )
             case BtfKind.VAR:
                 return BtfType(number, kind, name, flag, ref=word, linkage=struct.unpack_from("<I", self.raw, at)[0])
@@ -286,15 +291,15 @@ class Btf:
     def _members(self, at: int, count: int, flag: bool) -> Iterator[Member]:
         for name, kind, offset in struct.iter_unpack("<III", self.raw[at : at + 12 * count]):
             bits = offset >> 24 if flag else 0
-            yield Member(self.string(name), kind, offset & 0xFFFFFF if flag else offset, bits)
+            yield Member(self.name(name), kind, offset & 0xFFFFFF if flag else offset, bits)
 
     def _values(self, kind: BtfKind, at: int, count: int, signed: bool) -> Iterator[Enumerator]:
         if kind is BtfKind.ENUM:
             for name, value in struct.iter_unpack("<Ii" if signed else "<II", self.raw[at : at + 8 * count]):
-                yield Enumerator(self.string(name), value)
+                yield Enumerator(self.name(name), value)
         else:
             for name, low, high in struct.iter_unpack("<IIi" if signed else "<III", self.raw[at : at + 12 * count]):
-                yield Enumerator(self.string(name), high << 32 | low)
+                yield Enumerator(self.name(name), high << 32 | low)
 
 
 def _starts(raw: bytes, at: int, end: int, origin: str) -> tuple[int, ...]:

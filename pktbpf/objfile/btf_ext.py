@@ -62,7 +62,7 @@ def parse_btf_ext(raw: bytes, btf: Btf) -> BtfExt:
     relos: dict[str, list[CoreRelo]] = {}
     for section, record in parts.get("relos", iter(())):
         offset, type_id, access, kind = struct.unpack_from("<IIII", record)
-        relos.setdefault(section, []).append(CoreRelo(offset, type_id, btf.string(access), kind))
+        relos.setdefault(section, []).append(CoreRelo(offset, type_id, btf.name(access), kind))
     return BtfExt(
         {key: tuple(sorted(found)) for key, found in functions.items()},
         {key: tuple(sorted(entries, key=lambda entry: entry[0])) for key, entries in lines.items()},
@@ -85,7 +85,7 @@ def _records(part: bytes, smallest: int, btf: Btf) -> Iterator[tuple[str, bytes]
         at += 8
         if at + size * count > len(part):
             raise ObjectError("records reach past the end", section=_SECTION)
-        section = btf.string(name)
+        section = btf.name(name)
         for start in range(at, at + size * count, size):
             yield section, part[start : start + size]
         at += size * count

@@ -89,6 +89,11 @@ class Elf:
         return next((section for section in self.sections.values() if section.name == name), None)
 
 
+def printable(name: str) -> str:
+    """A name as it may stand in a message: control characters of a damaged table are escaped."""
+    return name if name.isprintable() else name.encode("unicode_escape", "surrogatepass").decode()
+
+
 def read_elf(raw: bytes, path: str) -> Elf:
     """Parse an object. path: what errors call it. Raises ObjectError."""
     if raw[:4] != b"\x7fELF":
@@ -111,7 +116,7 @@ def read_elf(raw: bytes, path: str) -> Elf:
     except MemoryError:
         raise
     except Exception as error:  # pyelftools lets a dozen kinds of exceptions escape on damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = printable(" ".join(str(error).split())) or type(error).__name__
         raise ObjectError(f"damaged ELF object: {reason}", path=path) from error
 
 
@@ -129,7 +134,7 @@ def _parse(raw: bytes, path: str) -> Elf:
         elif kind == "SHT_REL":
             reloc_sections.append(section)
         elif kind == "SHT_RELA":
-            raise ObjectError("RELA relocations are not BPF's", path=path, section=section.name)
+            raise ObjectError("RELA relocations are not BPF's", path=path, section=printable(section.name))
         sections[index] = _section(index, section, raw, path)
     relocs = {}
     for section in reloc_sections:
@@ -145,17 +150,23 @@ def _section(index: int, section: Any, raw: bytes, path: str) -> Section:
     offset, size, flags = section["sh_offset"], section["sh_size"], section["sh_flags"]
     if number == SHT_NOBITS:
         if size > MAX_BSS:
-            raise ObjectError(f"{size} bytes of zeros are more than {MAX_BSS}", path=path, section=section.name)
+            raise ObjectError(
+                f"{size} bytes of zeros are more than {MAX_BSS}", path=path, section=printable(section.name)
+            )
         data = bytes(size)
     elif index == 0 or section["sh_type"] == "SHT_NULL":
         data = b""
     else:
         if offset + size > len(raw):
-            raise ObjectError("damaged ELF object: section reaches past the end", path=path, section=section.name)
+            raise ObjectError(
+                "damaged ELF object: section reaches past the end", path=path, section=printable(section.name)
+            )
         data = raw[offset : offset + size]
     if flags & SHF_COMPRESSED:
-        raise ObjectError("compressed sections are not supported by BPF loaders", path=path, section=section.name)
-    return Section(index, section.name, number, flags, data)
+        raise ObjectError(
+            "compressed sections are not supported by BPF loaders", path=path, section=printable(section.name)
+        )
+    return Section(index, printable(section.name), number, flags, data)
 
 
 def _symbols(section: Any, path: str) -> tuple[Symbol, ...]:
@@ -170,7 +181,7 @@ def _symbols(section: Any, path: str) -> tuple[Symbol, ...]:
         out.append(
             Symbol(
                 index,
-                symbol.name,
+                printable(symbol.name),
                 entry["st_value"],
                 entry["st_size"],
                 _number(entry["st_info"]["bind"], _BIND),
@@ -188,11 +199,13 @@ def _number(value: Any, names: Mapping[str, int]) -> int:
 
 def _relocs(section: Any, symbols: tuple[Symbol, ...], path: str) -> tuple[Reloc, ...]:
     if section.num_relocations() > MAX_SYMBOLS:
-        raise ObjectError("too many relocations", path=path, section=section.name)
+        raise ObjectError("too many relocations", path=path, section=printable(section.name))
     out = []
     for reloc in section.iter_relocations():
         number = reloc["r_info_sym"]
         if number >= len(symbols):
-            raise ObjectError(f"relocation names symbol {number}, which is not there", path=path, section=section.name)
+            raise ObjectError(
+                f"relocation names symbol {number}, which is not there", path=path, section=printable(section.name)
+            )
         out.append(Reloc(reloc["r_offset"], symbols[number], reloc["r_info_type"]))
     return tuple(sorted(out, key=lambda entry: entry.offset))

@@ -16,7 +16,7 @@ from pktbpf.objfile.btf import Btf
 from pktbpf.objfile.btf_ext import BtfExt
 from pktbpf.objfile.btf_info import FunctionInfo, function_info
 from pktbpf.objfile.core_relocate import CoreRelocator
-from pktbpf.objfile.elf import SHN_LORESERVE, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_SECTION, Elf, Reloc, Symbol
+from pktbpf.objfile.elf import SHN_LORESERVE, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_SECTION, Elf, Reloc, Symbol, printable
 from pktbpf.objfile.externs import Externs
 from pktbpf.objfile.sections import BTF_MAPS, LEGACY_MAPS, SOCKET_FILTER, TEXT, is_data
 from pktbpf.objfile.values import MapDefinition, ProgramBtf
@@ -284,8 +284,8 @@ class Linker:
             records = [r for r in self._records(self._debug.lines, function, base) if r[3] >> 10]
             ends = [record[0] for record in records[1:]] + [base + len(function.insns)]
             for record, end in zip(records, ends, strict=False):
-                text = self._btf.string(record[2]).strip()
-                line = f"{self._btf.string(record[1])}:{record[3] >> 10}:{' ' + text if text else ''}"
+                text = printable(" ".join(self._btf.string(record[2]).split()))
+                line = f"{self._btf.name(record[1])}:{record[3] >> 10}:{' ' + text if text else ''}"
                 out.update(dict.fromkeys(range(record[0], end), line))
         return out
 
