@@ -1,0 +1,245 @@
+"""Where the registers and stack bytes of an extended program come from, followed instruction by instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pktbpf.abi import context
+from pktbpf.abi.helpers import helper_name
+from pktbpf.engine.reference_extended import compare
+from pktbpf.engine.reference_packet import Faulted, LoadFailed, Packet
+from pktbpf.explain.classic_trace import OPERATORS, packet_read, position
+from pktbpf.explain.fields import Dissection
+from pktbpf.explain.steps import Read
+from pktbpf.explain.values import UNKNOWN, Bytes, Condition, Const, Expr, Named, combine, describe
+from pktbpf.isa.extended import Insn, Kind, Row
+from pktbpf.program import INTERNAL_NAMES
+
+_U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
+_STACK, _CONTEXT, _FIRST_MAP = 1, 2, 16
+_MAP_POINTER = 1 << 62
+LOOKUP, LOAD_BYTES, LOAD_RELATIVE = 1, 26, 68
+_NETWORK_ORDER = {"skb.protocol", "skb.vlan_proto"}
+
+
+class Origins:
+    """regs: one Expr per register. map_name: registry number -> name."""
+
+    def __init__(self, packet: Packet, dissection: Dissection, map_name: Callable[[int], str]):
+        self.packet, self.dissection, self.map_name = packet, dissection, map_name
+        self.regs: list[Expr] = [UNKNOWN] * 11
+        self.regs[1], self.regs[10] = Named("ctx"), Named("fp")
+        self._bytes: dict[int, int] = {}  # stack offset -> index in the frame
+        self._spilled: dict[tuple[int, int], Expr] = {}
+
+    # --- what is read ------------------------------------------------------------------------------------------------
+
+    def reads(self, insn: Insn, row: Row, regs: tuple[int, ...]) -> list[Read]:
+        """What the instruction is about to read from the packet or the context."""
+        if row.kind is Kind.PACKET:
+            offset = insn.imm + (regs[insn.src] if row.operation == "IND" else 0)
+            return self._packet(offset, row.size)
+        if row.kind is Kind.LOAD:
+            return self._context(insn, row, regs)
+        if row.kind is Kind.CALL and row.name == "CALL_HELPER" and insn.imm in (LOAD_BYTES, LOAD_RELATIVE):
+            return self._load_bytes(insn.imm, regs)
+        return []
+
+    def _packet(self, offset: int, size: int) -> list[Read]:
+        at = position(self.packet, offset)
+        try:
+            return [] if at is None else [packet_read(self.dissection, at, size, self.packet.load(offset, size))]
+        except (LoadFailed, Faulted):
+            return []
+
+    def _context(self, insn: Insn, row: Row, regs: tuple[int, ...]) -> list[Read]:
+        address = (regs[insn.src] + insn.off) & _U64
+        if address >> 32 != _CONTEXT:
+            return []
+        found = context.field_at(address & _U32)
+        if found is None or found.name == "cb":
+            return []
+        try:
+            value = self.packet.context_load(address & _U32, row.size, bytearray(20))
+        except Faulted:
+            return []
+        name = f"skb.{found.name}"
+        shown = f"{_swap(value, 2):#06x} (network order)" if name in _NETWORK_ORDER else str(value)
+        return [Read(name, -1, row.size, value, f"{name} = {shown}")]
+
+    def _load_bytes(self, number: int, regs: tuple[int, ...]) -> list[Read]:
+        at, size = self._place(number, regs)
+        data = self.packet.buffer[at : at + size] if at is not None else b""
+        if at is None or not size or len(data) < size:
+            return []
+        name = self.dissection.name(at, size)
+        if size in (1, 2, 4):
+            return [packet_read(self.dissection, at, size, int.from_bytes(data, "big"))]
+        shown = data[:24].hex(" ") + (" ..." if size > 24 else "")
+        return [Read(name, at, size, int.from_bytes(data[:8], "big"), f"{name} = {shown}")]
+
+    def _place(self, number: int, regs: tuple[int, ...]) -> tuple[int | None, int]:
+        """Where in the frame bpf_skb_load_bytes(_relative) copies from, and how many bytes."""
+        offset, size = regs[2] & _U32, regs[4] & _U32
+        if offset > 0x7FFFFFFF:
+            return None, size
+        base = 0
+        if number == LOAD_RELATIVE:
+            base = self.packet.column("mac_offset" if regs[5] & _U32 == 0 else "network_offset")
+            if base == context.UNSET:
+                return None, size
+        return self.packet.base + base + offset, size
+
+    # --- what follows ------------------------------------------------------------------------------------------------
+
+    def condition(self, insn: Insn, row: Row, regs: tuple[int, ...]) -> Condition | None:
+        """The test of a branch, in the packet's byte order where both sides allow it."""
+        if row.kind is not Kind.BRANCH:
+            return None
+        mask = (1 << row.bits) - 1
+        a = regs[insn.dst] & mask
+        b = (regs[insn.src] if row.reg else insn.imm & _U64) & mask
+        left, right = self.regs[insn.dst], self.regs[insn.src] if row.reg else Const(b)
+        holds = compare(row.operation, a, b, row.bits)
+        if row.reg and isinstance(right, Const):
+            right = Const(b)
+        if isinstance(right, Const) and row.operation in ("JEQ", "JNE"):
+            if isinstance(left, Bytes) and left.swapped and b < 1 << 8 * left.size:
+                return Condition(row.operation, Bytes(left.at, left.size), Const(_swap(b, left.size)),
+                                 _swap(a, left.size), _swap(b, left.size), holds)  # fmt: skip
+            if isinstance(left, Named) and left.name in _NETWORK_ORDER and b < 1 << 16:
+                host = Named(f"{left.name} (host order)")
+                return Condition(row.operation, host, Const(_swap(b, 2)), _swap(a, 2), _swap(b, 2), holds)
+        return Condition(row.operation, left, right, a, b, holds)
+
+    def apply(self, insn: Insn, row: Row, regs: tuple[int, ...], reads: list[Read], after: tuple[int, ...]) -> None:
+        """Follow the effect of an instruction that has run. regs: before it."""
+        match row.kind:
+            case Kind.ALU:
+                self._alu(insn, row)
+            case Kind.SWAP:
+                self._swap(insn, row)
+            case Kind.LOAD_IMM64:
+                self.regs[insn.dst] = self._immediate(after[insn.dst])
+            case Kind.PACKET:
+                self.regs[0] = Bytes(reads[0].at, reads[0].size) if reads else UNKNOWN
+                self._forget_arguments()
+            case Kind.LOAD:
+                self.regs[insn.dst] = self._load(insn, row, regs, reads)
+            case Kind.STORE:
+                self._store(insn, row, regs)
+            case Kind.ATOMIC:
+                self._atomic(insn, row, regs)
+            case Kind.CALL:
+                self._call(insn, row, regs, after)
+            case _:
+                pass
+
+    def _immediate(self, value: int) -> Expr:
+        if value & _MAP_POINTER:
+            return Named(f"map {self.map_name(value >> 32 & 0xFFFFFF)}")
+        number = value >> 32
+        return Named(f"&{self.map_name(number)}") if number >= _FIRST_MAP and self.map_name(number) else Const(value)
+
+    def _alu(self, insn: Insn, row: Row) -> None:
+        operand: Expr = self.regs[insn.src] if row.reg else Const(insn.imm & (_U32 if row.bits == 32 else _U64))
+        if row.operation == "MOV":
+            self.regs[insn.dst] = operand
+        elif row.operation in OPERATORS:
+            self.regs[insn.dst] = _narrow(combine(OPERATORS[row.operation], self.regs[insn.dst], operand))
+        else:
+            self.regs[insn.dst] = UNKNOWN
+
+    def _swap(self, insn: Insn, row: Row) -> None:
+        value = self.regs[insn.dst]
+        if row.operation == "LE":
+            return
+        if isinstance(value, Bytes) and value.size * 8 == row.bits:
+            self.regs[insn.dst] = Bytes(value.at, value.size, not value.swapped)
+        elif isinstance(value, Named) and value.name in _NETWORK_ORDER:
+            self.regs[insn.dst] = Named(f"{value.name} (host order)")
+        else:
+            self.regs[insn.dst] = UNKNOWN
+
+    def _load(self, insn: Insn, row: Row, regs: tuple[int, ...], reads: list[Read]) -> Expr:
+        if reads:
+            return Named(reads[0].name)
+        address = (regs[insn.src] + insn.off) & _U64
+        region, offset = address >> 32, address & _U32
+        if region == _STACK:
+            return self._from_stack(offset, row.size)
+        if _FIRST_MAP <= region < 1 << 24:
+            return Named(f"{self.map_name(region)} value[{offset}:{row.size}]" if offset else f"{self.map_name(region)} value")
+        return UNKNOWN
+
+    def _from_stack(self, offset: int, size: int) -> Expr:
+        if (offset, size) in self._spilled:
+            return self._spilled[offset, size]
+        first = self._bytes.get(offset)
+        if first is not None and all(self._bytes.get(offset + n) == first + n for n in range(size)):
+            return Bytes(first, size, swapped=size > 1)
+        return UNKNOWN
+
+    def _store(self, insn: Insn, row: Row, regs: tuple[int, ...]) -> None:
+        address = (regs[insn.dst] + insn.off) & _U64
+        if address >> 32 != _STACK:
+            return
+        offset = address & _U32
+        self._clobber(offset, row.size)
+        self._spilled[offset, row.size] = self.regs[insn.src] if row.reg else Const(insn.imm & (1 << row.bits) - 1)
+
+    def _clobber(self, offset: int, size: int) -> None:
+        for at in range(offset, offset + size):
+            self._bytes.pop(at, None)
+        overlapping = [k for k in self._spilled if k[0] < offset + size and offset < k[0] + k[1]]
+        for key in overlapping:
+            del self._spilled[key]
+
+    def _atomic(self, insn: Insn, row: Row, regs: tuple[int, ...]) -> None:
+        address = (regs[insn.dst] + insn.off) & _U64
+        if address >> 32 == _STACK:
+            self._clobber(address & _U32, row.size)
+        if row.operation.startswith("FETCH_") or row.operation == "XCHG":
+            self.regs[insn.src] = UNKNOWN
+        elif row.operation == "CMPXCHG":
+            self.regs[0] = UNKNOWN
+        elif row.operation == "LOAD_ACQ":
+            self.regs[insn.dst] = UNKNOWN
+
+    def _call(self, insn: Insn, row: Row, regs: tuple[int, ...], after: tuple[int, ...]) -> None:
+        if row.name != "CALL_HELPER":
+            return
+        number = insn.imm
+        answer: Expr = Named(f"{call_name(number)}()")
+        if number in (LOAD_BYTES, LOAD_RELATIVE):
+            at, size = self._place(number, regs)
+            if regs[3] >> 32 == _STACK:
+                self._clobber(regs[3] & _U32, size)
+                if at is not None and after[0] == 0:
+                    self._bytes.update({(regs[3] & _U32) + n: at + n for n in range(size)})
+        elif number == LOOKUP:
+            answer = Named(f"lookup in {describe(self.regs[1], self.dissection).removeprefix('map ')}")
+        self._forget_arguments()
+        self.regs[0] = answer
+
+    def _forget_arguments(self) -> None:
+        self.regs[1:6] = [UNKNOWN] * 5
+
+
+def call_name(number: int) -> str:
+    """bpf_map_lookup_elem, or the name of an internal helper."""
+    return INTERNAL_NAMES.get(number) or f"bpf_{helper_name(number)}"
+
+
+def _swap(value: int, size: int) -> int:
+    return int.from_bytes((value & (1 << 8 * size) - 1).to_bytes(size, "little"), "big")
+
+
+def _narrow(expr: Expr) -> Expr:
+    """(x << 32) >> 32 of a value that is no wider is x: how compilers clear the upper half."""
+    from pktbpf.explain.values import Op
+
+    match expr:
+        case Op(">>", Op("<<", inner, Const(32), _), Const(32), _):
+            return inner
+    return expr

@@ -1,0 +1,135 @@
+"""Traces of packets: of a Filter and bytes, or of packet N of a capture. The doors that the commands and the plugin use.
+
+A program with maps sees the packets before N first, so that its maps are as they would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pktbpf import loader
+from pktbpf.capture.open import open_capture
+from pktbpf.engine.base import AttachProfile, Env, Fault, Skbs, profile
+from pktbpf.engine.reference import Random
+from pktbpf.engine.reference_packet import Packet
+from pktbpf.engine.skb import view
+from pktbpf.errors import UsageError
+from pktbpf.explain.classic_trace import trace_classic
+from pktbpf.explain.core import Core, one_row
+from pktbpf.explain.extended_trace import LIMIT, trace_extended
+from pktbpf.explain.steps import Trace, dissection_of
+from pktbpf.filter import Filter, verify
+from pktbpf.instance import Instance
+from pktbpf.program import ClassicProgram, Verified
+
+
+def trace_row(
+    verified: Verified, socket: AttachProfile, env: Env, skbs: Skbs, row: int = 0, *, linktype: int | None = None,
+    limit: int = LIMIT,
+) -> Trace:  # fmt: skip
+    """The trace of one packet as a socket sees it. linktype: DLT at the start of its frame, None for bytes that begin
+    at the profile's byte 0. Maps of the program must be live; they are left as they were."""
+    program = verified.program
+    packet = Packet.of(skbs, row)
+    trace = Trace(program, packet, dissection_of(packet, socket, linktype), socket, programs=[program])
+    if not skbs.delivered[row]:
+        trace.fault = Fault.UNDELIVERED
+        return trace
+    if program.classic is not None:
+        source = _source_line(program.classic)
+        trace_classic(trace, lambda: Random.seeded(env.seed), source)
+    else:
+        trace_extended(trace, Core(verified, env, one_row(skbs, row)), limit)
+    import numpy as np
+
+    kept = socket.kept(np.array([trace.verdict], dtype=np.uint32), np.array([packet.length], dtype=np.int64))
+    trace.kept = int(kept[0])
+    return trace
+
+
+def _source_line(classic: ClassicProgram) -> Any:
+    return lambda number: f"line {classic.lines[number]}" if number in classic.lines else ""
+
+
+def trace_filter(
+    filter: Filter, packet: bytes, wire_len: int | None = None, *, start: int = 0, linktype: int | None = None,
+    limit: int = LIMIT, **metadata: Any,
+) -> Trace:  # fmt: skip
+    """The trace of `filter.run(packet, ...)`; maps of the filter are left as they were."""
+    skbs = filter._skbs([packet], wire_len, start, metadata)
+    if linktype is None and (start or filter.profile.name == "packet"):
+        linktype = _made_for(filter.verified) or 1
+    return trace_row(filter.verified, filter.profile, filter.env, skbs, linktype=linktype, limit=limit)
+
+
+def _made_for(verified: Verified) -> int | None:
+    return verified.program.classic.linktype if verified.program.classic is not None else None
+
+
+class Tracer:
+    """A filter over the packets of a capture, one trace at a time. attach: profile name. env: see Env.
+
+    argument: what --filter takes; an expression is compiled for the link type of each packet.
+    """
+
+    def __init__(
+        self, capture: Any, argument: str, *, attach: str = "packet", env: Env | None = None, optimize: bool = True,
+        limit: int = LIMIT,
+    ):  # fmt: skip
+        self.capture, self.argument = capture, argument
+        self.profile, self.env, self.optimize, self.limit = profile(attach), env or Env(), optimize, limit
+        self._expression = loader.is_expression(argument)
+        self._prepared: dict[int | None, Verified] = {}
+        self.instance = Instance(admit=verify, cpus=self.env.cpu + 1)
+
+    def program(self, linktype: int) -> Verified:
+        """The program for packets of a link type, its maps live."""
+        from pktbpf.engine.base import Layer
+
+        seen = linktype if self.profile.layer is Layer.LINK else 12
+        key = seen if self._expression else None
+        if key not in self._prepared:
+            loaded = loader.load_filter_argument(
+                self.argument, linktype=seen, optimize=self.optimize, **({"savefile": True} if self._expression else {})
+            )
+            self._prepared[key] = self.instance.bind(verify(loaded))
+        return self._prepared[key]
+
+    def traces(self, wanted: set[int] | None = None) -> Iterator[tuple[int, Trace]]:
+        """(number, trace) of the wanted packets, all for None; the packets between run as well where a program has
+        maps."""
+        last = max(wanted) if wanted else None
+        with open_capture(self.capture) as source:
+            for batch in source:
+                with view(batch, self.profile, self.env, meta=True) as skbs:
+                    for row in range(len(batch)):
+                        number = batch.first + row
+                        if last is not None and number > last:
+                            return
+                        chosen = wanted is None or number in wanted
+                        verified = self.program(batch.linktype(row))
+                        if chosen:
+                            yield number, trace_row(
+                                verified, self.profile, self.env, skbs, row, linktype=batch.linktype(row),
+                                limit=self.limit,
+                            )  # fmt: skip
+                        if verified.program.maps and (last is None or number < last):
+                            self._advance(verified, skbs, row)
+
+    def _advance(self, verified: Verified, skbs: Skbs, row: int) -> None:
+        """Let a program with maps see a packet for good."""
+        from pktbpf.engine.interpreter import ENGINE
+
+        key = id(verified)
+        if not hasattr(self, "_runners"):
+            self._runners: dict[int, Any] = {}
+        if key not in self._runners:
+            self._runners[key] = ENGINE.prepare(verified, self.env)
+        self._runners[key].run(one_row(skbs, row))
+
+    def one(self, number: int) -> Trace:
+        """The trace of packet `number`, from 1. UsageError where the capture has fewer."""
+        for _, trace in self.traces({number}):
+            return trace
+        raise UsageError(f"{self.capture}: there is no packet {number}")

@@ -1,0 +1,178 @@
+"""Where a value comes from, in words: an expression over packet bytes, metadata and constants.
+
+The tracers carry one Expr per register beside its number, so that a branch can be told as "ip.proto = 17, not 6". An
+expression that grows out of hand is cut to "a computed value".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pktbpf.explain.fields import Dissection, format_value, low_bit
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A constant of the program."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Packet bytes. at: index in the frame that the dissection describes. swapped: read in little-endian order."""
+
+    at: int
+    size: int
+    swapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Something with a name of its own: metadata, a helper's answer, a map's value."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """left operator right."""
+
+    operator: str
+    left: Expr
+    right: Expr
+    depth: int
+
+
+Expr: TypeAlias = "Const | Bytes | Named | Op"
+
+UNKNOWN = Named("a computed value")
+_DEPTH = 4
+_WORDS = {"JEQ": "=", "JNE": "≠", "JGT": ">", "JGE": "≥", "JLT": "<", "JLE": "≤", "JSGT": ">", "JSGE": "≥",
+          "JSLT": "<", "JSLE": "≤", "JSET": "&"}  # fmt: skip
+NEGATED = {"JEQ": "JNE", "JNE": "JEQ", "JGT": "JLE", "JLE": "JGT", "JGE": "JLT", "JLT": "JGE",
+           "JSGT": "JSLE", "JSLE": "JSGT", "JSGE": "JSLT", "JSLT": "JSGE"}  # fmt: skip
+
+
+def combine(operator: str, left: Expr, right: Expr) -> Expr:
+    """left operator right, folded where it is trivial, UNKNOWN where it has become unreadable."""
+    if operator in ("+", "|", "^", "<<", ">>") and right == Const(0):
+        return left
+    depth = 1 + max(one.depth if isinstance(one, Op) else 0 for one in (left, right))
+    if depth > _DEPTH or UNKNOWN in (left, right):
+        return UNKNOWN
+    if isinstance(left, Bytes) and operator == "&" and right == Const((1 << 8 * left.size) - 1):
+        return left
+    return Op(operator, left, right, depth)
+
+
+def describe(expr: Expr, packet: Dissection) -> str:
+    """The expression in words."""
+    match expr:
+        case Const(value):
+            return str(value) if value < 256 else f"{value:#x}"
+        case Named(name):
+            return name
+        case Bytes(at, size, swapped):
+            return f"swap({packet.name(at, size)})" if swapped else packet.name(at, size)
+        case Op():
+            return _describe_op(expr, packet)
+
+
+def _describe_op(expr: Op, packet: Dissection) -> str:
+    header = _header_length(expr, packet)
+    if header:
+        return header
+    field = masked_field(expr, packet)
+    if field is not None:
+        return field
+    left, right = expr.left, expr.right
+    sides = [f"({describe(s, packet)})" if isinstance(s, Op) else describe(s, packet) for s in (left, right)]
+    if isinstance(right, Const) and expr.operator in "&|^" and right.value > 9:
+        sides[1] = f"{right.value:#x}"
+    return f"{sides[0]} {expr.operator} {sides[1]}"
+
+
+def masked_field(expr: Expr, packet: Dissection) -> str | None:
+    """The name of the bits that `bytes & constant` picks, where they are a field of their own."""
+    match expr:
+        case Op("&", Bytes(at, size, False), Const(mask), _):
+            found = packet.find(at, size, mask)
+            return found.name if found is not None else None
+    return None
+
+
+def _header_length(expr: Op, packet: Dissection) -> str | None:
+    """4 * (ip[0] & 15) and (tcp[12] & 0xf0) >> 2."""
+    match expr:
+        case Op("<<", Op("&", Bytes(at, 1), Const(15), _), Const(2), _):
+            name = packet.name(at, 1)
+            return f"{name.split('.')[0]} header length" if name.startswith("ip.") else f"4*({name} & 0xf)"
+        case Op(">>", Op("&", Bytes(at, 1), Const(0xF0), _), Const(2), _):
+            return "tcp header length" if packet.name(at, 1) == "tcp.offset" else None
+    return None
+
+
+def format_number(expr: Expr, value: int, packet: Dissection) -> str:
+    """A value of the expression as its field is written: 0x0800, 10.0.0.1, 6."""
+    if isinstance(expr, Bytes) and not expr.swapped:
+        found = packet.find(expr.at, expr.size)
+        if found is not None:
+            return format_value(value, found.form, found.size)
+        if expr.size == 4 and "payload" in packet.name(expr.at, expr.size):
+            text = value.to_bytes(4, "big") if value < 1 << 32 else b""
+            shown = f' ("{text.decode()}")' if text and all(32 <= b < 127 for b in text) else ""
+            return f"{value:#010x}{shown}"
+    if isinstance(expr, Op) and expr.operator == "&":
+        return str(value) if value < 10 else f"{value:#x}"
+    return str(value) if value < 0x10000 else f"{value:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A branch as it was decided. operation: JEQ, JGT, ...; left, right with their values; holds: whether it was true.
+
+    Equal conditions on the same expressions can be compared, so an answer that another one implies can be left out.
+    """
+
+    operation: str
+    left: Expr
+    right: Expr
+    left_value: int
+    right_value: int
+    holds: bool
+
+    def text(self, packet: Dissection) -> str:
+        """What was found: "ip.proto = 6" where an equality held, "ip.proto = 17, not 6" where it did not."""
+        name = describe(self.left, packet)
+        if self.operation == "JSET":
+            return self._bits(name, packet)
+        have = format_number(self.left, self.left_value, packet)
+        want = (
+            format_number(self.left, self.right_value, packet)
+            if isinstance(self.right, Const)
+            else f"{describe(self.right, packet)} ({self.right_value})"
+        )
+        equal = self.operation == "JEQ" and self.holds or self.operation == "JNE" and not self.holds
+        if equal:
+            return f"{name} = {have}" if isinstance(self.right, Const) else f"{name} = {want}"
+        if self.operation in ("JEQ", "JNE"):
+            return f"{name} = {have}, not {want}"
+        if self.holds:
+            return f"{name} = {have} {_WORDS[self.operation]} {want}"
+        return f"{name} = {have}, not {_WORDS[self.operation]} {want}"
+
+    def _bits(self, name: str, packet: Dissection) -> str:
+        if isinstance(self.right, Const):
+            both = combine("&", self.left, self.right)
+            field = masked_field(both, packet)
+            if field is not None:
+                return f"{field} = {(self.left_value & self.right_value) >> low_bit(self.right_value)}"
+            name = f"({name} & {self.right_value:#x})"
+        return f"{name} {'≠ 0' if self.holds else '= 0'}"
+
+    @property
+    def positive(self) -> bool:
+        """Whether it states what something is: an equality that held, or a set bit."""
+        return self.holds == (self.operation != "JNE") and self.operation in ("JEQ", "JNE", "JSET")
