@@ -18,7 +18,7 @@ from pktbpf.objfile.btf_info import FunctionInfo, function_info
 from pktbpf.objfile.core_relocate import CoreRelocator
 from pktbpf.objfile.elf import SHN_LORESERVE, SHN_UNDEF, STB_LOCAL, STT_FUNC, STT_SECTION, Elf, Reloc, Symbol, printable
 from pktbpf.objfile.externs import Externs
-from pktbpf.objfile.sections import BTF_MAPS, LEGACY_MAPS, SOCKET_FILTER, TEXT, is_data
+from pktbpf.objfile.sections import BTF_MAPS, LEGACY_MAPS, SOCKET_FILTER, TEXT, is_data, kernel_bytes
 from pktbpf.objfile.values import MapDefinition, ProgramBtf
 from pktbpf.program import Program
 
@@ -96,6 +96,7 @@ class Linker:
         self._core = core
         self._btf = btf
         self._debug = debug
+        self._kernel_btf = kernel_bytes(btf) if btf is not None else b""
         self._by_place = {(f.section, f.start): f for f in self.functions}
         self._map_at = self._map_places()
         self._relocs = {
@@ -262,10 +263,10 @@ class Linker:
         for function, base in placed.at.items():
             own = self._records(self._debug.functions, function, base)
             if not own:
-                return ProgramBtf(self._btf.raw)
+                return ProgramBtf(self._kernel_btf)
             found[base] = function_info(self._btf, own[0][1])
             lines += [(r[0], r[1], r[2], r[3]) for r in self._records(self._debug.lines, function, base)]
-        return ProgramBtf(self._btf.raw, found, tuple(lines))
+        return ProgramBtf(self._kernel_btf, found, tuple(lines))
 
     def _records(
         self, table: Mapping[str, tuple[tuple[int, ...], ...]], function: Function, base: int

@@ -13,6 +13,7 @@ from pktbpf.objfile.btf import Btf, BtfKind
 from pktbpf.objfile.elf import SHN_LORESERVE, SHT_NOBITS, STB_LOCAL, STT_FUNC, Elf, Section
 
 SOCKET_FILTER = re.compile(r"\??(?:socket_filter|socket|filter)\d*(?:/.*)?")
+EXTERN = 2  # linkage of a VAR or FUNC that the object only declares
 BTF_MAPS, LEGACY_MAPS = ".maps", "maps"
 TEXT = ".text"
 
@@ -57,6 +58,27 @@ def whole_btf(elf: Elf, btf: Btf) -> Btf:
         for number, (offset, kind, size) in enumerate(sorted(entries, key=lambda entry: entry[0])):
             struct.pack_into("<III", raw, start + 12 + 12 * number, kind, offset, size)
     return Btf.parse(bytes(raw), btf.origin)
+
+
+def kernel_bytes(btf: Btf) -> bytes:
+    """The table as BPF_BTF_LOAD takes it: externs, which the kernel does not know, become harmless types.
+
+    Sections of externs turn into unnamed structs, extern functions into pointers, extern variables into ints: records
+    of the same length, so that no type id changes.
+    """
+    raw = bytearray(btf.raw)
+    whole = next((found.id for found in btf.types() if found.kind is BtfKind.INT and found.size == 4), 0)
+    for found in btf.types():
+        start = btf.starts[found.id - 1]
+        if found.kind is BtfKind.FUNC and found.linkage == EXTERN:
+            struct.pack_into("<III", raw, start, 0, BtfKind.PTR << 24, found.ref)
+        elif found.kind is BtfKind.VAR and found.linkage == EXTERN:
+            struct.pack_into("<II", raw, start + 8, whole, 1)
+        elif found.kind is BtfKind.DATASEC and found.name in (".ksyms", ".kconfig"):
+            struct.pack_into("<III", raw, start, 0, BtfKind.STRUCT << 24 | len(found.variables), 4)
+            for number in range(len(found.variables)):
+                struct.pack_into("<III", raw, start + 12 + 12 * number, 0, whole, 0)
+    return bytes(raw)
 
 
 def section_bytes(section: Section) -> bytes:

@@ -128,8 +128,9 @@ class Variable:
 class ProgramBtf:
     """What BPF_PROG_LOAD wants beside the instructions.
 
-    raw: the object's BTF, section sizes and variable offsets filled in. functions: first slot of each function -> what
-    the BTF says of it. lines: (slot, offset of the file's name, offset of the line's text, line << 10 | column).
+    raw: the object's BTF as BPF_BTF_LOAD takes it: sizes and offsets filled in, externs made harmless. functions: first
+    slot of each function -> what the BTF says of it. lines: (slot, offset of the file's name, offset of the line's
+    text, line << 10 | column).
     """
 
     raw: bytes = field(repr=False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,10 @@ from pathlib import Path
 import pytest
 
 from pktbpf.asm.extended_text import assemble
+from pktbpf.isa.extended import encode_all
+from pktbpf.kernel import syscall
+from pktbpf.kernel.loading import Loaded
+from pktbpf.kernel.syscall import address
 from pktbpf.objfile import Object, load_object
 from pktbpf.objfile.btf import BtfKind, BtfType
 from pktbpf.objfile.load import target_btf
@@ -79,6 +86,33 @@ def test_maps_are_those_of_libbpf(bpffs: Path) -> None:
     }
     assert {m["name"] for m in theirs if m.get("frozen")} == {d.kernel_name for d in found.maps.values() if d.frozen}
     (bpffs / "one").unlink()
+
+
+@pytest.mark.parametrize("path", LOADABLE, ids=lambda path: path.stem)
+def test_the_kernel_takes_types_functions_and_lines(path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("loading programs needs root")
+    found = load_object(path)
+    assert isinstance(found, Object)
+    with contextlib.closing(Loaded()) as loaded, contextlib.ExitStack() as stack:
+        for program in found.programs.values():
+            types = ctypes.create_string_buffer(program.btf.raw, len(program.btf.raw))
+            btf, _ = syscall.bpf(syscall.BTF_LOAD, struct.pack("<QQIII", address(types), 0, len(program.btf.raw), 0, 0))
+            stack.callback(os.close, btf)
+            descriptors = {slot: loaded.map(definition) for slot, definition in program.maps.items()}
+            insns = list(program.insns)
+            for slot, number in descriptors.items():
+                insns[slot] = insns[slot]._replace(imm=number)
+            terms = ctypes.create_string_buffer(b"GPL")
+            code = ctypes.create_string_buffer(encode_all(insns))
+            functions = ctypes.create_string_buffer(program.btf.func_info)
+            lines = ctypes.create_string_buffer(program.btf.line_info)
+            attr = struct.pack(
+                "<IIQQIIQII16sIIIIQIIQI",
+                *(1, len(insns), address(code), address(terms), 0, 0, 0, 0, 0, b"", 0, 0),
+                *(btf, 8, address(functions), len(program.btf.functions), 16, address(lines), len(program.btf.lines)),
+            )
+            stack.callback(os.close, syscall.bpf(syscall.PROG_LOAD, attr)[0])
 
 
 def as_bpftool(found: BtfType) -> dict[str, object]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -332,3 +334,11 @@ def test_objects_without_btf() -> None:
     assert legacy.program().insns == load("legacy").program().insns
     with pytest.raises(ObjectError, match="BTF-defined maps without BTF; build with clang -g"):
         load_object(without_btf("proto_counts"))
+
+
+def test_import_is_cheap() -> None:
+    code = (
+        "import sys, pktbpf.objfile, pktbpf.cli.compile_c\n"
+        "assert not {'numba', 'numpy', 'elftools'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
