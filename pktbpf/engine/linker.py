@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pktbpf.engine.control_helpers import FUNCTION
-from pktbpf.engine.image import Image, build
+from pktbpf.engine.image import OP, Image, build
 from pktbpf.errors import MapError
 from pktbpf.hot import Words
 from pktbpf.isa import extended
@@ -83,7 +83,11 @@ class Linked:
             if not extended.is_wide(insn) or not insn.src:
                 continue
             if insn.src == 4:
-                words[slot + 1] = FUNCTION | np.uint64(base + slot + 1 + insn.imm)
+                target = slot + 1 + insn.imm
+                if 0 <= target < len(program.insns):
+                    words[slot + 1] = FUNCTION | np.uint64(base + target)
+                else:
+                    words[slot] = OP["FAULT_JUMP"]
                 continue
             found = self._map_of(program, slot)
             if insn.src in (2, 6):

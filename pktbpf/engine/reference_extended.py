@@ -6,6 +6,7 @@ offset in its lower, so every access is checked by construction. The readable wi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -116,7 +117,7 @@ class Machine:
     def steps(self, insns: tuple[Insn, ...]) -> Iterator[int]:
         """Execute one instruction per step and yield its slot; ends by Exited or Faulted."""
         self.regs[1], self.regs[REG_FP] = CONTEXT << 32, (STACK << 32) + STACK_SIZE
-        second = _second_slots(insns)
+        second = second_slots(insns)
         while True:
             if not 0 <= self.pc < len(insns) or self.pc in second:
                 raise Faulted(Fault.JUMP)
@@ -153,13 +154,14 @@ class Machine:
             case Kind.ATOMIC:
                 self._atomic(insn, row)
             case Kind.JUMP:
-                self._jump(insns, insn.imm if row.bits == 32 else insn.off)
+                self.pc = self._target(insns, insn.imm if row.bits == 32 else insn.off)
             case Kind.BRANCH:
                 self._branch(insns, insn, row)
             case Kind.MAY_GOTO:
+                target = self._target(insns, insn.off)
                 self.may_goto += 1
                 if self.may_goto > _MAY_GOTO_LIMIT:
-                    self._jump(insns, insn.off)
+                    self.pc = target
             case Kind.CALL:
                 self._call(insns, insn, row)
             case Kind.EXIT:
@@ -183,16 +185,16 @@ class Machine:
 
     def _branch(self, insns: tuple[Insn, ...], insn: Insn, row: Row) -> None:
         mask = (1 << row.bits) - 1
-        target = self.pc + insn.off
-        if not 0 <= target < len(insns):
-            raise Faulted(Fault.JUMP)
+        target = self._target(insns, insn.off)
         if compare(row.operation, self.regs[insn.dst] & mask, self._operand(insn, row) & mask, row.bits):
-            self._jump(insns, insn.off)
+            self.pc = target
 
-    def _jump(self, insns: tuple[Insn, ...], distance: int) -> None:
-        self.pc += distance
-        if not 0 <= self.pc < len(insns):
+    def _target(self, insns: tuple[Insn, ...], distance: int) -> int:
+        """Where a jump leads; a jump to nowhere faults whether it is taken or not."""
+        target = self.pc + distance
+        if not 0 <= target < len(insns) or target in second_slots(insns):
             raise Faulted(Fault.JUMP)
+        return target
 
     def _place(self, address: int, size: int) -> tuple[bytearray, int]:
         """Memory behind a pointer; the context only where its bytes are plain memory (cb)."""
@@ -244,11 +246,12 @@ class Machine:
 
     def _call(self, insns: tuple[Insn, ...], insn: Insn, row: Row) -> None:
         if row.operation == "LOCAL":
+            target = self._target(insns, insn.imm)
             if len(self.frames) >= MAX_FRAMES - 1:
                 raise Faulted(Fault.DEPTH)
             self.frames.append((self.regs[6:11], self.pc))
             self.regs[REG_FP] += STACK_SIZE
-            self._jump(insns, insn.imm)
+            self.pc = target
         elif row.operation == "HELPER":
             self.regs[0] = self.helper(insn.imm, self.regs[1:6]) & U64
         else:
@@ -269,7 +272,9 @@ class Machine:
         self.regs[6:11] = saved
 
 
-def _second_slots(insns: tuple[Insn, ...]) -> frozenset[int]:
+@functools.lru_cache(maxsize=64)
+def second_slots(insns: tuple[Insn, ...]) -> frozenset[int]:
+    """Upper halves of 64-bit immediates, where no instruction begins."""
     found, index = set(), 0
     while index < len(insns):
         if insns[index].code == 0x18:

@@ -86,7 +86,8 @@ def test_extended_row_bits(row: Row) -> None:
     kind_of_class = {
         fields.LD: {Kind.PACKET, Kind.LOAD_IMM64}, fields.LDX: {Kind.LOAD}, fields.ST: {Kind.STORE},
         fields.STX: {Kind.STORE, Kind.ATOMIC}, fields.ALU: {Kind.ALU, Kind.SWAP}, fields.ALU64: {Kind.ALU, Kind.SWAP},
-        fields.JMP: {Kind.JUMP, Kind.BRANCH, Kind.CALL, Kind.EXIT, Kind.MAY_GOTO}, fields.JMP32: {Kind.JUMP, Kind.BRANCH},
+        fields.JMP: {Kind.JUMP, Kind.BRANCH, Kind.CALL, Kind.EXIT, Kind.MAY_GOTO},
+        fields.JMP32: {Kind.JUMP, Kind.BRANCH},
     }  # fmt: skip
     assert row.kind in kind_of_class[fields.class_of(row.code)]
     if row.kind in (Kind.LOAD, Kind.STORE, Kind.ATOMIC, Kind.PACKET):
@@ -104,4 +105,8 @@ def test_the_versions_of_the_instruction_set_are_complete() -> None:
 
 def test_walk_passes_over_second_slots() -> None:
     insns = (Insn(0x18, 1, imm=5), Insn(0, imm=6), Insn(0x95), Insn(0x18, 2))
-    assert [(at, insn.code, high) for at, insn, high in extended.walk(insns)] == [(0, 0x18, 6), (2, 0x95, 0), (3, 0x18, 0)]
+    assert [(at, insn.code, high) for at, insn, high in extended.walk(insns)] == [
+        (0, 0x18, 6),
+        (2, 0x95, 0),
+        (3, 0x18, 0),
+    ]

@@ -1,0 +1,104 @@
+"""The public Filter: verdicts, kept bytes, metadata, bytes in front of byte 0, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pktbpf
+from pktbpf.engine import NAMES
+from pktbpf.engine.base import Fault
+
+FRAME = bytes(range(12)) + b"\x08\x00\x45" + bytes(60)
+
+
+def asm(text: str) -> pktbpf.ClassicProgram:
+    program = pktbpf.load(text + "\n")
+    assert isinstance(program, pktbpf.ClassicProgram)
+    return program
+
+
+@pytest.fixture(params=NAMES)
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def test_run_and_kept(engine: str) -> None:
+    f = pktbpf.Filter(asm("ldh [12]\njeq #0x800, yes, no\nyes: ret #20\nno: ret #0"), engine=engine)
+    assert f.run(FRAME) == 20
+    assert f.kept(FRAME) == 20
+    assert f.run(bytes(40)) == 0
+    assert f.kept(FRAME[:14]) == 14
+    many = f.run_many([FRAME, bytes(40)])
+    assert many.dtype == np.uint32
+    assert many.tolist() == [20, 0]
+
+
+@pytest.mark.parametrize(
+    ("profile", "kept"), [("packet", 3), ("packet-dgram", 3), ("raw-ip", 3), ("unix", 3), ("udp", 8)]
+)
+def test_trim_floors(engine: str, profile: str, kept: int) -> None:
+    assert pktbpf.Filter(asm("ret #3"), engine=engine, attach=profile).kept(FRAME) == kept
+    assert pktbpf.Filter(asm("ret #0"), engine=engine, attach=profile).kept(FRAME) == 0
+
+
+def test_metadata_keywords(engine: str) -> None:
+    f = pktbpf.Filter(asm("ld #mark\nret a"), engine=engine)
+    assert f.run(FRAME, mark=77) == 77
+    assert f.run(FRAME) == 0
+    assert pktbpf.Filter(asm("ld #proto\nret a"), engine=engine).run(FRAME) == 0x0800
+    assert pktbpf.Filter(asm("ld #vlan_avail\nret a"), engine=engine).run(FRAME, vlan_present=True) == 1
+    assert pktbpf.Filter(asm("ld #cpu\nret a"), engine=engine).run(FRAME, cpu=3) == 3
+    with pytest.raises(pktbpf.UsageError, match="unknown metadata"):
+        f.run(FRAME, makr=1)
+
+
+def test_no_device_ends_the_filter_with_a(engine: str) -> None:
+    for word in ("ifidx", "hatype"):
+        f = pktbpf.Filter(asm(f"ld #9\nld #{word}\nret #1"), engine=engine, attach="unix")
+        assert f.run(FRAME) == 9
+        assert f.run(FRAME, ifindex=2, hatype=1) == 1
+
+
+def test_bytes_in_front_of_byte_zero(engine: str) -> None:
+    link, network = asm("ldb [-2097152]\nret a"), asm("ldb [-1048576]\nret a")
+    for program, expected in ((link, FRAME[0]), (network, 0x45)):
+        f = pktbpf.Filter(program, engine=engine, attach="packet-dgram")
+        assert f.run(FRAME, start=14) == expected
+    f = pktbpf.Filter(link, engine=engine, attach="packet-dgram")
+    assert f.outcome(FRAME, start=14, mac_offset=None).fault.tolist() == [Fault.NONE]
+    assert f.run(FRAME, start=14, mac_offset=None) == 0
+    with pytest.raises(pktbpf.UsageError, match="start"):
+        f.run(FRAME, start=1000)
+
+
+def test_bytes_that_were_not_captured(engine: str) -> None:
+    f = pktbpf.Filter(asm("ldb [100]\nret #1"), engine=engine)
+    assert f.outcome(FRAME, 200).fault.tolist() == [Fault.INDETERMINATE]
+    assert f.outcome(FRAME).fault.tolist() == [Fault.NONE]
+    assert f.run(FRAME, 200) == f.run(FRAME) == 0
+    assert pktbpf.Filter(asm("ld #len\nret a"), engine=engine).run(FRAME, 200) == 200
+    with pytest.raises(pktbpf.UsageError, match="wire_len"):
+        f.run(FRAME, 3)
+
+
+def test_random_numbers_follow_the_seed() -> None:
+    from pktbpf.engine.base import Env
+
+    def draw(seed: int, engine: str) -> list[int]:
+        f = pktbpf.Filter(asm("ld #rand\nret a"), env=Env(seed=seed), engine=engine)
+        return [f.run(FRAME) for _ in range(20)]
+
+    assert draw(1, "interpreter") == draw(1, "reference") != draw(2, "interpreter")
+    assert len(set(draw(1, "interpreter"))) == 20
+
+
+def test_what_a_filter_may_be_made_of() -> None:
+    assert pktbpf.Filter("filters/tcp-port-80.bpf").run(bytes(60)) == 0
+    assert pktbpf.Filter(pktbpf.verify(asm("ret #5"))).run(b"") == 5
+    with pytest.raises(pktbpf.ProgramRefused) as caught:
+        pktbpf.Filter(asm("ld #1"))
+    assert (caught.value.errno, caught.value.insn) == (22, 0)
+    with pytest.raises(pktbpf.UsageError, match="attach profile"):
+        pktbpf.Filter(asm("ret #5"), attach="tcp")
