@@ -97,7 +97,7 @@ def map_names(maps: Mapping[int, Any]) -> dict[int, str]:
     for slot, value in sorted(maps.items()):
         key = value if isinstance(value, MapSpec) else id(value)
         if key not in by_map:
-            wanted = str(getattr(value, "name", "") or "")
+            wanted = str(getattr(getattr(value, "spec", value), "name", "") or "")
             if not wanted or wanted in taken or re.search(r"[\s\[\];:]|//", wanted):
                 wanted = next(f"map{n}" for n in range(len(maps) + len(taken) + 1) if f"map{n}" not in taken)
             taken.add(wanted)
@@ -107,13 +107,14 @@ def map_names(maps: Mapping[int, Any]) -> dict[int, str]:
 
 
 def disassemble(
-    program: Program, *, opcodes: bool = False, labels: bool = False, lines: bool = True, declare: bool = False
+    program: Program, *, opcodes: bool = False, labels: bool = False, lines: bool = True, declare: bool = True
 ) -> str:
     """The listing of a program, one instruction a line, ending in a newline.
 
     opcodes: number and opcode in front of each (`   0: (61) `), as bpftool prints them. labels: names instead of
-    distances. lines: source lines from the debug information as `; ` comments. declare: `.map`, `.license` and `.name`
-    in front, so that the text alone says everything the program holds but its debug information.
+    distances. lines: source lines from the debug information as `; ` comments. declare: `.name`, `.license` (if not GPL)
+    and a `.map` for each map in front, so that the text alone gives the program back, but for its debug information and
+    the first contents of its maps.
     """
     out = list(_declarations(program)) if declare else []
     targets = targets_of(program)
@@ -157,11 +158,12 @@ def _declarations(program: Program) -> list[str]:
     out = []
     if program.name:
         out.append(f".name {program.name}")
-    out.append(f'.license "{program.license}"')
+    if program.license != "GPL":
+        out.append(f'.license "{program.license}"')
     names = map_names(program.maps)
     done: set[str] = set()
     for slot, name in names.items():
-        value = program.maps[slot]
+        value = getattr(program.maps[slot], "spec", program.maps[slot])
         if isinstance(value, MapSpec) and name not in done:
             if value.inner is not None:
                 out.append(_map_line(f"{name}.inner", value.inner))

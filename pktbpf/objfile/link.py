@@ -59,7 +59,7 @@ class Placed:
 
 
 def functions(elf: Elf) -> list[Function]:
-    """All functions in executable sections, in the order of the symbol table."""
+    """All functions in executable sections, in the order in which they lie in the file."""
     found = []
     for symbol in elf.symbols:
         section = elf.sections.get(symbol.section)
@@ -74,7 +74,7 @@ def functions(elf: Elf) -> list[Function]:
         found.append(
             Function(symbol.name, section.index, section.name, symbol.value // 8, insns, symbol.bind == STB_LOCAL)
         )
-    return found
+    return sorted(found, key=lambda function: (function.section, function.start))
 
 
 class Linker:

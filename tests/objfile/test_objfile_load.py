@@ -60,11 +60,11 @@ def test_listing_assembles_again(name: str) -> None:
 
 def test_names_and_sections() -> None:
     found = load("names")
-    assert list(found.programs) == ["by_long_name", "by_short_name", "numbered", "optional", "same_section"]
+    assert list(found.programs) == ["by_long_name", "same_section", "by_short_name", "numbered", "optional"]
     assert found.others == {"other_type": "xdp"}
     assert found.license == ""
     assert found["same_section"].insns == (Insn(0xB4, imm=4), Insn(0x95))
-    with pytest.raises(ObjectError, match=r"5 programs, choose one by name: by_long_name, by_short_name, numbered"):
+    with pytest.raises(ObjectError, match=r"5 programs, choose one by name: by_long_name, same_section, by_short_name"):
         found.program()
     with pytest.raises(ObjectError, match="'other_type' is in section 'xdp', no socket filter"):
         found["other_type"]
