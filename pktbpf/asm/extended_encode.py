@@ -131,8 +131,8 @@ def _map(state: Assembly, line: Line, column: int, value: MapName) -> tuple[int,
         return 0, state.declared[value.name]
     if value.name in state.maps:
         return 0, state.maps[value.name]
-    hint = f"write `.map {value.name} KIND key_size=...`"
-    raise trouble_at(state, line, f"map {value.name!r} is not declared; {hint}", column)
+    hint = f"write `.map {value.name[:40]} KIND key_size=...`"
+    raise trouble_at(state, line, f"map {value.name[:40]!r} is not declared; {hint}", column)
 
 
 def _helper(state: Assembly, line: Line, column: int, value: Helper) -> int:
@@ -141,7 +141,7 @@ def _helper(state: Assembly, line: Line, column: int, value: Helper) -> int:
     bare = value.name.removeprefix("bpf_")
     number = NUMBERS.get(bare, INTERNAL_HELPERS.get(value.name))
     if number is None:
-        raise trouble_at(state, line, f"{value.name!r} is neither a helper nor a label of this text", column)
+        raise trouble_at(state, line, f"{value.name[:40]!r} is neither a helper nor a label of this text", column)
     return number
 
 
@@ -149,7 +149,7 @@ def _distance(state: Assembly, slot: int, line: Line, column: int, value: Jump, 
     if value.label is not None:
         target = state.labels.get(value.label)
         if target is None:
-            raise trouble_at(state, line, f"label {value.label!r} is not defined", column)
+            raise trouble_at(state, line, f"label {value.label[:40]!r} is not defined", column)
         return target - slot - 1
     if value.bare and not call:
         raise trouble_at(state, line, f"a distance has a sign: +{value.distance}", column)

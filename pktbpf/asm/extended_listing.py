@@ -10,15 +10,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_BPFTOOL = re.compile(r"\s*\d+:\s*\(([0-9a-fA-F]{2})\)\s+")
-_LLVM = re.compile(r"\s*[0-9a-fA-F]+:\s+((?:[0-9a-fA-F]{2}\s){8}(?:(?:[0-9a-fA-F]{2}\s){8})?)?\s*")
-_NUMBERED = re.compile(r"\s*\d+:\s+")
-_BYTES_ONLY = re.compile(r"\s*((?:[0-9a-fA-F]{2} ){7}[0-9a-fA-F]{2}(?:\s+(?:[0-9a-fA-F]{2} ){7}[0-9a-fA-F]{2})?)\s*$")
-_SYMBOL = re.compile(r"\s*[0-9a-fA-F]{8,16} <([^<>]+)>:\s*$")
-_FUNCTION = re.compile(r"\s*[A-Za-z_][\w\s*]*?([A-Za-z_]\w*)\(.*\):\s*$")
-_LABEL = re.compile(r"\s*([A-Za-z_.$][\w.$]*):(?![=:])")
+# Applied to lines without the white space at their ends, and none of them tries a run of characters twice: listings may
+# come from anywhere.
+_BPFTOOL = re.compile(r"\d+:\s*\(([0-9a-fA-F]{2})\)\s+")
+_LLVM = re.compile(r"[0-9a-fA-F]+:\s+((?:[0-9a-fA-F]{2}\s){8}(?:(?:[0-9a-fA-F]{2}\s){8})?)")
+_NUMBERED = re.compile(r"\d+:\s+")
+_BYTES_ONLY = re.compile(r"((?:[0-9a-fA-F]{2} ){7}[0-9a-fA-F]{2}(?:\s+(?:[0-9a-fA-F]{2} ){7}[0-9a-fA-F]{2})?)")
+_SYMBOL = re.compile(r"[0-9a-fA-F]{8,16} <([^<>]+)>:")
+_LABEL = re.compile(r"([A-Za-z_.$][\w.$]*):(?![=:])\s*")
 _BLOCK_COMMENT = re.compile(r"((?:;|//)[^\n]*)|/\*.*?\*/", re.DOTALL)
-_NOISE = re.compile(r"\s*(?:Disassembly of section .*:|.*:\s+file format \S+|[0-9a-fA-F]{16}:\s+R_BPF_\w+\s.*)\s*$")
+_NOISE = re.compile(r"Disassembly of section .*:|[^:]*:\s+file format \S+|[0-9a-fA-F]{16}:\s+R_BPF_\w+\s.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def read_lines(text: str) -> Iterator[Line]:
     held: Line | None = None
     text = _BLOCK_COMMENT.sub(lambda match: match[1] or re.sub(r"[^\n]", " ", match[0]), text)
     for number, line in enumerate(text.splitlines(), 1):
-        alone = _BYTES_ONLY.match(line)
+        alone = _BYTES_ONLY.fullmatch(line.strip())
         if alone and held is not None and held.raw is None:
             yield Line(held.what, held.text, held.line, held.column, held.opcode, bytes.fromhex(alone[1]))
             held = None
@@ -56,35 +57,47 @@ def read_lines(text: str) -> Iterator[Line]:
 
 
 def _pieces(line: str, number: int) -> Iterator[Line]:
-    code = _without_comment(line)
-    if not code.strip() or _NOISE.match(code):
+    code = _without_comment(line).rstrip()
+    start = len(code) - len(code.lstrip())
+    body = code[start:]
+    if not body or _NOISE.fullmatch(body):
         return
-    header = _SYMBOL.match(code) or _FUNCTION.match(code)
-    if header:
-        yield Line("function" if _FUNCTION.match(code) else "label", header[1], number, header.start(1))
+    if header := _SYMBOL.fullmatch(body):
+        yield Line("label", header[1], number, start + header.start(1))
         return
-    at = 0
-    while (label := _LABEL.match(code, at)) and not code[label.start(1)].isdigit():
-        yield Line("label", label[1], number, label.start(1))
+    if function := _function_name(body):
+        yield Line("function", function, number, start)
+        return
+    at = start
+    while label := _LABEL.match(code, at):
+        yield Line("label", label[1], number, at)
         at = label.end()
-    yield from _statement(code, at, number)
+    if at < len(code):
+        yield _statement(code, at, number)
 
 
-def _statement(code: str, at: int, number: int) -> Iterator[Line]:
+def _function_name(body: str) -> str:
+    """The name in bpftool's header of a function, `int name(struct __sk_buff *skb):`; "" for any other line."""
+    before, paren, _ = body.partition("(")
+    words = before.replace("*", " ").split()
+    if not paren or not body.endswith("):") or len(words) < 2 or not all(word.isidentifier() for word in words):
+        return ""
+    return words[-1]
+
+
+def _statement(code: str, at: int, number: int) -> Line:
     opcode = raw = None
     if prefix := _BPFTOOL.match(code, at):
         opcode = int(prefix[1], 16)
-        at = prefix.end()
-    elif (prefix := _LLVM.match(code, at)) and prefix[1]:
+    elif prefix := _LLVM.match(code, at):
         raw = bytes.fromhex(prefix[1])
-        at = prefix.end()
-    elif prefix := _NUMBERED.match(code, at):
+    else:
+        prefix = _NUMBERED.match(code, at)
+    if prefix is not None:
         at = prefix.end()
     body = code[at:]
-    if body.strip():
-        column = at + len(body) - len(body.lstrip())
-        body = body.strip()
-        yield Line("directive" if body.startswith(".") else "statement", body, number, column, opcode, raw)
+    at += len(body) - len(body.lstrip())
+    return Line("directive" if code.startswith(".", at) else "statement", code[at:], number, at, opcode, raw)
 
 
 def _without_comment(line: str) -> str:

@@ -112,9 +112,9 @@ def disassemble(
     """The listing of a program, one instruction a line, ending in a newline.
 
     opcodes: number and opcode in front of each (`   0: (61) `), as bpftool prints them. labels: names instead of
-    distances. lines: source lines from the debug information as `; ` comments. declare: `.name`, `.license` (if not GPL)
-    and a `.map` for each map in front, so that the text alone gives the program back, but for its debug information and
-    the first contents of its maps.
+    distances. lines: source lines from the debug information as `; ` comments. declare: `.name`, `.license` (if not
+    GPL) and a `.map` for each map in front, so that the text alone gives the program back, but for its debug
+    information and the first contents of its maps.
     """
     out = list(_declarations(program)) if declare else []
     targets = targets_of(program)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from pktbpf.isa.extended import BY_NAME, ROWS, Kind, Row
 
+MAX_DIGITS = 24  # more than any 64-bit number has; longer ones take quadratic time to convert
+
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|\d+)(?!\w)"
     r"|(?P<op>s(?:>>=|>=|<=|/=|%=|>|<)|<<=|>>=|[-+*/%&|^=!<>]=|[-+*/%&|^=!<>()\[\],:#])"
@@ -113,7 +115,9 @@ def tokenize(text: str, column: int = 0) -> list[Token]:
             start = position + len(text[position:]) - len(text[position:].lstrip())
             raise SyntaxTrouble(f"unexpected character {text[start]!r}", column + start)
         kind = match.lastgroup or ""
-        tokens.append(Token(match.group(kind), column + match.start(kind), kind))
+        if kind == "number" and len(match[kind]) > MAX_DIGITS:
+            raise SyntaxTrouble(f"number of {len(match[kind])} digits", column + match.start(kind))
+        tokens.append(Token(match[kind], column + match.start(kind), kind))
         position = match.end()
     return tokens
 
@@ -307,5 +311,5 @@ def parse(text: str, column: int = 0, labels: Container[str] = ()) -> list[Readi
     if len(parser.expected) > 6:
         expected += ", ..."
     if at < len(tokens):
-        raise SyntaxTrouble(f"unexpected {tokens[at].text!r}, expected {expected}", tokens[at].column)
+        raise SyntaxTrouble(f"unexpected {tokens[at].text[:40]!r}, expected {expected}", tokens[at].column)
     raise SyntaxTrouble(f"statement ends too early, expected {expected}", column + len(text.rstrip()))

@@ -49,7 +49,7 @@ def assemble(text: str, *, source: str | None = None, name: str = "", maps: Mapp
             state.labels[piece.text] = state.size
             bound.add(piece.text)
         elif piece.what == "label":
-            raise trouble_at(state, piece, f"label {piece.text!r} is already defined")
+            raise trouble_at(state, piece, f"label {piece.text[:40]!r} is already defined")
     if not state.size:
         raise FilterSyntaxError("no instruction in this text", source=source, line=1)
     return _finish(state)
@@ -97,7 +97,7 @@ def _read_directive(state: Assembly, line: Line) -> None:
         case ".map":
             _declare_map(state, line, rest)
         case _:
-            raise trouble_at(state, line, f"unknown directive {word!r}; there are .map, .license, .name and .insn")
+            raise trouble_at(state, line, f"unknown directive {word[:40]!r}; there are .map, .license, .name and .insn")
 
 
 def _raw_insn(state: Assembly, line: Line, rest: str) -> Insn:
@@ -121,17 +121,22 @@ def _declare_map(state: Assembly, line: Line, rest: str) -> None:
     for word in words[2:]:
         key, equals, value = word.partition("=")
         if not equals or key not in _MAP_OPTIONS or key in options:
-            raise trouble_at(state, line, f"unexpected {word!r}; a map has {', '.join(f'{o}=' for o in _MAP_OPTIONS)}")
+            raise trouble_at(
+                state, line, f"unexpected {word[:40]!r}; a map has {', '.join(f'{o}=' for o in _MAP_OPTIONS)}"
+            )
         options[key] = value
     if name in state.declared:
-        raise trouble_at(state, line, f"map {name!r} is already declared")
+        raise trouble_at(state, line, f"map {name[:40]!r} is already declared")
     inner_name = options.pop("inner", None)
     if inner_name is not None and inner_name not in state.declared:
-        raise trouble_at(state, line, f"inner map {inner_name!r} is not declared before this line")
+        raise trouble_at(state, line, f"inner map {inner_name[:40]!r} is not declared before this line")
     try:
         numbers = {key: int(value, 0) for key, value in options.items()}
-    except ValueError as error:
-        raise trouble_at(state, line, f"not a number: {error.args[0].rpartition(' ')[2]}") from None
+    except ValueError:
+        raise trouble_at(state, line, f"a number is missing in {rest[:80]!r}") from None
+    for key, number in numbers.items():
+        if not 0 <= number < 1 << (64 if key == "extra" else 32):
+            raise trouble_at(state, line, f"{key} does not fit in {64 if key == 'extra' else 32} bits")
     state.declared[name] = MapSpec(
         kind,
         numbers.get("key_size", 0),

@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -206,7 +207,9 @@ ERRORS = [
     (".insn 1, 2", 1, 1, ".insn takes"),
     (".insn 256, 0, 0, 0, 0", 1, 1, ".insn takes"),
     (".map m ARRAY wide=1\nexit", 1, 1, "unexpected 'wide=1'"),
-    (".map m ARRAY key_size=x\nexit", 1, 1, "not a number"),
+    (".map m ARRAY key_size=x\nexit", 1, 1, "a number is missing"),
+    (".map m ARRAY key_size=4294967296\nexit", 1, 1, "key_size does not fit in 32 bits"),
+    ("r0 = 1234567890123456789012345", 1, 6, "number of 25 digits"),
     (".map m ARRAY_OF_MAPS inner=n\nexit", 1, 1, "inner map 'n'"),
     ("  0: (b7) r0 = r1", 1, 11, "opcode b7 is of another operation"),
     ("  0:\tb7 01 00 00 05 00 00 00\tr1 = 6", 1, 30, "contradict"),
@@ -222,6 +225,23 @@ def test_errors_say_where(text: str, line: int, column: int | None, reason: str)
     assert (caught.value.line, caught.value.column) == (line, column)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 50_000, " " * 50_000 + "frob", "x:" * 50_000, "int " * 50_000 + "f(", "a" * 50_000 + "):",
+        "a " * 50_000 + "(x):", "00 " * 50_000, "0: " * 50_000, "r0 = " + "9" * 50_000, "call " + "x#" * 50_000, "goto +1 <" * 50_000,
+        "/*" * 50_000, ": " * 50_000, "r0 = map[" + "[" * 50_000, ".map m ARRAY " + "a " * 50_000,
+    ],
+    ids=lambda text: text[:8].strip(),
+)  # fmt: skip
+def test_hostile_lines_are_refused_at_once(text: str) -> None:
+    start = time.process_time()
+    with pytest.raises(FilterSyntaxError) as caught:
+        assemble(text)
+    assert time.process_time() - start < 2
+    assert len(str(caught.value)) < 400
 
 
 def test_labels_and_functions() -> None:
