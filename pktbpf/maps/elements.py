@@ -226,6 +226,20 @@ class Bloom(Family):
         return code
 
 
+class StackTrace(Family):
+    """STACK_TRACE: always empty, since a replay has no kernel stacks to record; ids end at the number of buckets."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ENOENT, errno.EINVAL, errno.ENOENT, errno.ENOENT)
+
+    def delete(self, m: Any, key: bytes) -> int:
+        buckets = 1 << (int(m.spec.max_entries) - 1).bit_length()
+        return -errno.E2BIG if int.from_bytes(key, "little") >= buckets else -errno.ENOENT
+
+    def take(self, m: Any, key: bytes) -> Answer:
+        return -errno.ENOENT
+
+
 def state(m: Any, word: int) -> int:
     """A word of the map's STATE."""
     return int(m.storage.blocks[0][word])

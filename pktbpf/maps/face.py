@@ -85,6 +85,9 @@ class Map(PythonFace):
             made.freeze()
         return made
 
+    def close(self) -> None:
+        """Nothing to do: the memory goes with the last reference. For code that closes what the kernel gave it."""
+
     # --- the element calls of bpf(2) -------------------------------------------------------------------------------
 
     def lookup(self, key: Any = None, flags: int = 0, *, value: Any = None) -> bytes:
@@ -110,11 +113,8 @@ class Map(PythonFace):
         return self._bytes(self._take(self._key(key), flags), "lookup and delete", key)
 
     def freeze(self) -> None:
-        """No change by the system call any more; programs still may. EBUSY when it is frozen already."""
-        if any(name in ("timer", "kptr") for name, *_ in self.fields if isinstance(name, str)):
-            self._done(-layout.ENOTSUPP, "freeze", None)
-        self._done(-errno.EBUSY if self.frozen else 0, "freeze", None)
-        self.frozen = True
+        """No change by the system call any more; programs still may. EPERM when it is frozen already."""
+        self._done(self._freeze(), "freeze", None)
 
     def lookup_batch(self, cursor: bytes | None = None, count: int = 64, elem_flags: int = 0) -> Batch:
         """Up to `count` elements from a cursor on (None: the start). At the map's end errno is ENOENT."""

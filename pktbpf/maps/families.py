@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-
 from pktbpf.maps import hashtab, lru
-from pktbpf.maps.elements import Array, Bloom, Family, Hash, Queue, Trie
+from pktbpf.maps.elements import Array, Bloom, Family, Hash, Queue, StackTrace, Trie
 from pktbpf.maps.layout import ENOTSUPP
 from pktbpf.maps.references import ArrayOfMaps, Descriptors, HashOfMaps, Programs
 
@@ -17,7 +15,7 @@ FAMILIES: dict[str, Family] = {
     "PERF_EVENT_ARRAY": Descriptors(),
     "PERCPU_HASH": Hash(hashtab),
     "PERCPU_ARRAY": Array(),
-    "STACK_TRACE": Family(errno.ENOENT, errno.EINVAL, errno.ENOENT, errno.ENOENT),
+    "STACK_TRACE": StackTrace(),
     "CGROUP_ARRAY": Descriptors(),
     "LRU_HASH": Hash(lru),
     "LRU_PERCPU_HASH": Hash(lru),

@@ -8,6 +8,7 @@ from typing import Any
 
 from pktbpf.errors import MapError
 from pktbpf.maps import codec, events
+from pktbpf.maps.attributes import REFERENCE_KINDS
 from pktbpf.maps.families import FAMILIES
 from pktbpf.maps.layout import round_up
 from pktbpf.maps.rawcalls import RawCalls
@@ -27,12 +28,14 @@ class PythonFace(RawCalls):
         if isinstance(key, str) and self.kind == "LPM_TRIE" and self.key_type is None:
             return codec.prefix(key, self.key_size)
         if not self.key_size:
-            raise MapError(errno.EINVAL, f"{self.title} has no keys")
+            return b""  # the checks of the call refuse it, in their order
         return codec.encode(key, self.key_size, self.key_type, f"key of {self.title}")
 
     def _value(self, value: Any) -> Any:
-        if value is None or self.kind == "PROG_ARRAY" or self.outer:
+        if value is None or self.kind in REFERENCE_KINDS:
             return value
+        if not self.value_size:
+            return b""
         what = f"value of {self.title}"
         if self.percpu:
             return self._percpu_value(value, what)

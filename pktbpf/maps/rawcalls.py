@@ -30,6 +30,7 @@ class RawCalls:
     storage: Storage
     row: NDArray[np.uint64]
     frozen: bool
+    fields: tuple[Any, ...]
     percpu: bool
 
     @property
@@ -156,6 +157,14 @@ class RawCalls:
         if self._unlockable(flags):
             return -errno.EINVAL
         return self._bad_key(key) or FAMILIES[self.kind].take(self, key or b"")
+
+    def _freeze(self) -> int:
+        if any(getattr(item, "kind", item) in ("timer", "kptr") for item in self.fields):
+            return -layout.ENOTSUPP
+        if not self._may(False, True):
+            return -errno.EPERM
+        self.frozen = True
+        return 0
 
     def _lookup_batch(
         self, cursor: bytes | None, count: int, elem_flags: int, flags: int = 0, remove: bool = False

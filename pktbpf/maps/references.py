@@ -32,7 +32,7 @@ class Descriptors(Indexed):
 
     def store(self, m: Any, index: int, value: Any) -> int:
         """Put what a descriptor stands for into a slot, replacing what is there; an errno when it does not fit."""
-        return -errno.EBADF if isinstance(value, bytes) else -errno.EINVAL
+        return -errno.EBADF
 
     def delete(self, m: Any, key: bytes) -> int:
         index = int.from_bytes(key, "little")
