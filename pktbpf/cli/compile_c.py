@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
+from pktbpf.objfile.compile_c import CPUS, DEFAULT_CPU
+
 
 @click.command()
 @click.argument("source", metavar="FILE.c")
 @click.option("-o", "output", metavar="OUT.o", help="The object to write [FILE.o in the current directory].")
 @click.option("-I", "includes", metavar="DIR", multiple=True, help="Look for headers here first.")
 @click.option("-D", "defines", metavar="NAME[=VALUE]", multiple=True, help="Define a macro.")
-@click.option("--cpu", type=click.Choice(("v1", "v2", "v3", "v4", "probe")), default="v3", help="Instruction set [v3].")
+@click.option("--cpu", type=click.Choice(CPUS), default=DEFAULT_CPU, help=f"Instruction set [{DEFAULT_CPU}].")
 @click.option("--clang", metavar="PATH", help="The compiler [clang, else the newest clang-N].")
 @click.option("--show-command", is_flag=True, help="Print the command instead of running it.")
 def command(
@@ -32,6 +34,7 @@ def command(
       pktbpf compile-c filters/ebpf/proto_counts.c -o proto_counts.o
       pktbpf compile-c probe.c -I include -D DEBUG=1 --cpu v2 --show-command
     """
+    from pktbpf.errors import ObjectError
     from pktbpf.objfile import load_object
     from pktbpf.objfile.compile_c import CompileError, clang_command, compile_c
 
@@ -47,6 +50,10 @@ def command(
         raise
     if warnings:
         click.echo(warnings.rstrip(), err=True)
-    found = load_object(target)
+    try:
+        found = load_object(target)
+    except ObjectError as error:  # it is compiled; what this machine cannot make of it is worth a word
+        click.echo(f"pktbpf: note: {error}", err=True)
+        return
     programs, maps = ", ".join(found.programs) or "none", ", ".join(found.maps) or "none"
     click.echo(f"pktbpf: note: {target}: programs {programs}; maps {maps}", err=True)
