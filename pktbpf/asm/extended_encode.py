@@ -92,6 +92,8 @@ def _encode(state: Assembly, slot: int, line: Line, reading: Reading) -> tuple[l
         elif isinstance(value, Jump):
             number = _distance(state, slot, line, column, value, row.kind is Kind.CALL)
             name = "imm" if name == "far" else name
+        elif isinstance(value, str) and row.operation == "KFUNC":
+            continue
         elif isinstance(value, str):
             # `call pc+13#symbol`: a kernel with JIT shows the distance in off and the function's number in imm.
             fields["off"], fields["imm"] = fields["imm"], state.functions.index(slot + 1 + fields["imm"])

@@ -40,6 +40,7 @@ SPELLINGS: tuple[tuple[str, str], ...] = (
     ("LD_MAP_IDX_VALUE", "r{dst} = map[idx:{imm}]+{hi} ll"),
     ("LD_MAP_IDX_VALUE", "r{dst} = map[idx:{imm}][0]+{hi} ll"),
     ("CALL_LOCAL", "call pc{far}#{word}"),
+    ("CALL_KFUNC", "call {word}#{imm}"),  # bpftool: only the bytes tell it from a helper
     # llvm-objdump 14 without +alu32 loses the fetch; only the bytes beside it can tell.
     ("ATOMIC_FETCH_ADD_W", "lock *(u32 *)(r{dst} {off}) += r{src}"),
 )

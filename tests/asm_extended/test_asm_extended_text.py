@@ -118,6 +118,8 @@ STATEMENTS = {
     "       3:\t85 10 00 00 05 00 00 00\tcall 5": "8510000005000000",
     "  3: (c2) nospec": "c200000000000000",
     "r2 = &(void __percpu *)(r3)": "bf32ffff00000000",
+    "  3: (85) call bpf_dynptr_from_skb#12345\n       85 20 00 00 39 30 00 00": "8520000039300000",
+    "  3: (85) call bpf_user_rnd_u32#22592\n       85 00 00 00 40 58 00 00": "8500000040580000",
     ".insn 0xff, 1, 15, -2, 0xffffffff": "fff1feffffffffff",
 }
 
