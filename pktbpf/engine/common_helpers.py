@@ -33,18 +33,18 @@ from pktbpf.maps.layout import FIRST_NUMBER, KEY_SIZE, KIND, MAP_POINTER, READ, 
 
 (
     LOOKUP, UPDATE, DELETE, KTIME, PRANDOM, PROCESSOR, NUMA, COOKIE, UID, LOAD_BYTES, LOAD_RELATIVE, JIFFIES, BOOT,
-    COARSE, TAI, STRNCMP, SPIN_LOCK, SPIN_UNLOCK,
+    COARSE, TAI, STRNCMP, SPIN_LOCK, SPIN_UNLOCK, NETNS,
 ) = (
     BY_NAME[n].id for n in (
         "map_lookup_elem", "map_update_elem", "map_delete_elem", "ktime_get_ns", "get_prandom_u32",
         "get_smp_processor_id", "get_numa_node_id", "get_socket_cookie", "get_socket_uid", "skb_load_bytes",
         "skb_load_bytes_relative", "jiffies64", "ktime_get_boot_ns", "ktime_get_coarse_ns", "ktime_get_tai_ns",
-        "strncmp", "spin_lock", "spin_unlock",
+        "strncmp", "spin_lock", "spin_unlock", "get_netns_cookie",
     )
 )  # fmt: skip
 NUMBERS = frozenset({
     LOOKUP, UPDATE, DELETE, KTIME, PRANDOM, PROCESSOR, NUMA, COOKIE, UID, LOAD_BYTES, LOAD_RELATIVE, JIFFIES, BOOT,
-    COARSE, TAI, STRNCMP, SPIN_LOCK, SPIN_UNLOCK,
+    COARSE, TAI, STRNCMP, SPIN_LOCK, SPIN_UNLOCK, NETNS,
 })  # fmt: skip
 
 R1, R2, R3, R4, R5 = (np.uint64(n) for n in (1, 2, 3, 4, 5))
@@ -188,6 +188,8 @@ def call_common(number: Scalar, block: Scalar, regions: Words, state: Words) -> 
         return U0, 0
     if number == COOKIE:
         return state_value(block, S_COOKIE), 0
+    if number == NETNS:
+        return _U1, 0  # the first namespace's
     if number == UID:
         return state_value(block, S_UID), 0
     if number == STRNCMP:

@@ -16,25 +16,35 @@ from pktbpf.engine.arith import M32, U0, U32
 from pktbpf.engine.base import Fault
 from pktbpf.engine.common_helpers import R1, R2, R3, R4, column, map_number
 from pktbpf.engine.memory import argument, region_row
-from pktbpf.hot import Scalar, Words, hot, peek64
-from pktbpf.maps import walk
-from pktbpf.maps.layout import AUX_AT, KIND, MAX_ENTRIES
+from pktbpf.hot import Scalar, Words, hot, peek64, poke64
+from pktbpf.maps import ringbuf, walk
+from pktbpf.maps.layout import AUX_AT, EAGAIN, ENODATA, KIND, MAP_POINTER, MAX_ENTRIES, STRIDE
 
-TAIL_CALL, LOOP, FOR_EACH = (BY_NAME[n].id for n in ("tail_call", "loop", "for_each_map_elem"))
-NUMBERS = frozenset({TAIL_CALL, LOOP, FOR_EACH})
+TAIL_CALL, LOOP, FOR_EACH, DRAIN = (
+    BY_NAME[n].id for n in ("tail_call", "loop", "for_each_map_elem", "user_ringbuf_drain")
+)
+NUMBERS = frozenset({TAIL_CALL, LOOP, FOR_EACH})  # the drain helper is compiled with the ring buffers
 
 # Columns of a frame's row. The first six are saved registers and the return address.
 F_R10, F_RETURN, F_KIND, F_INDEX, F_COUNT, F_CONTEXT, F_TARGET, F_MAP, F_CURSOR = range(4, 13)
 FRAME = 13
 
-PROG_ARRAY = KINDS["PROG_ARRAY"].number
+PROG_ARRAY, USER_RINGBUF, HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, LRU_PERCPU_HASH = (
+    KINDS[n].number for n in (
+        "PROG_ARRAY", "USER_RINGBUF", "HASH", "ARRAY", "PERCPU_HASH", "PERCPU_ARRAY", "LRU_HASH", "LRU_PERCPU_HASH",
+    )
+)  # fmt: skip
 FUNCTION = np.uint64(1 << 61)  # marks a pointer to a function; the rest is its slot
 FAULT_CALL = int(Fault.CALL)
 LOOP_LIMIT = np.uint64(1 << 23)
 EINVAL, E2BIG = np.uint64((1 << 64) - 22), np.uint64((1 << 64) - 7)
-_LOOP, _FOR_EACH = np.uint64(LOOP), np.uint64(FOR_EACH)
+_LOOP, _FOR_EACH, _DRAIN = np.uint64(LOOP), np.uint64(FOR_EACH), np.uint64(DRAIN)
+_NO_DATA, _SKIPPED = np.int64(-ENODATA), np.int64(-EAGAIN)
+_WAKEUP = np.uint64(ringbuf.NO_WAKEUP | ringbuf.FORCE_WAKEUP)
+_MOST_SAMPLES = np.uint64(128 * 1024)  # BPF_MAX_USER_RINGBUF_SAMPLES
 _U1, _U8 = np.uint64(1), np.uint64(8)
-SCRATCH_REGION, SCRATCH_SLOT = 3, 512  # where a callback's key lies; one slot per frame
+_LOCAL = np.uint64(1 << 28)  # the type of a dynptr over plain memory, above its size
+SCRATCH_REGION = 3  # where a callback's key or dynptr lies; a slot per frame, its size in the row's STRIDE column
 
 
 @hot
@@ -61,6 +71,11 @@ def begin(number: Scalar, regs: Words, block: Scalar, row: Words, slots: Scalar)
         return U0, FAULT_CALL, False
     row[F_KIND], row[F_INDEX], row[F_CURSOR] = np.uint64(number), U0, U0
     row[F_TARGET], row[F_CONTEXT] = function & M32, regs[R3]
+    if number == DRAIN:
+        row[F_MAP], row[F_COUNT] = map_number(regs[R1], block), U0
+        if row[F_MAP] == U0 or np.int64(column(region_row(block, row[F_MAP]), KIND)) != USER_RINGBUF:
+            return U0, FAULT_CALL, False
+        return (EINVAL, 0, False) if regs[R4] & ~_WAKEUP else (U0, 0, True)
     if number == LOOP:
         if regs[R4]:
             return EINVAL, 0, False
@@ -74,12 +89,53 @@ def begin(number: Scalar, regs: Words, block: Scalar, row: Words, slots: Scalar)
     if regs[R4]:
         return EINVAL, 0, False
     row[F_MAP] = which
-    return U0, 0, True
+    kind = np.int64(column(region_row(block, which), KIND))
+    walked = kind == HASH or kind == ARRAY or kind == PERCPU_HASH or kind == PERCPU_ARRAY or kind == LRU_HASH
+    return (U0, 0, True) if walked or kind == LRU_PERCPU_HASH else (U0, FAULT_CALL, False)
 
 
 @hot
-def again(regs: Words, regions: Words, row: Words, depth: Scalar, cpu: Scalar, returned: Scalar) -> Scalar:
-    """Next round: (True, slot) with the arguments set, or (False, r0). returned: the callback's r0, 0 at the start."""
+def drain(regs: Words, regions: Words, row: Words, depth: Scalar, returned: Scalar) -> Scalar:
+    """Next round of bpf_user_ringbuf_drain: a dynptr over the next sample is in the frame's scratch memory.
+
+    The row counts samples (F_INDEX), those skipped among them (F_COUNT), and has 1 + the size of the sample that the
+    callback has just seen (F_CURSOR).
+    """
+    ring = regions[row[F_MAP]]
+    if row[F_CURSOR] != U0:
+        ringbuf.user_release(ring, row[F_CURSOR] - _U1)
+        row[F_INDEX] += _U1
+        if returned != U0:
+            return False, row[F_INDEX] - row[F_COUNT]
+    while row[F_INDEX] < _MOST_SAMPLES:
+        outcome, offset, size = ringbuf.user_peek(ring)
+        if outcome == _SKIPPED:
+            row[F_INDEX] += _U1
+            row[F_COUNT] += _U1
+        elif outcome == _NO_DATA:
+            break
+        elif outcome != 0:
+            return False, np.uint64(np.int64(outcome))
+        else:
+            slot = np.uint64(depth) * regions[np.uint64(SCRATCH_REGION), STRIDE]
+            place = regions[np.uint64(SCRATCH_REGION), 0] + slot
+            poke64(place, row[F_MAP] << U32 | offset)
+            poke64(place + _U8, size | _LOCAL)
+            row[F_CURSOR] = size + _U1
+            regs[R1], regs[R2] = np.uint64(SCRATCH_REGION << 32) | slot, row[F_CONTEXT]
+            return True, row[F_TARGET]
+    return False, row[F_INDEX] - row[F_COUNT]
+
+
+@hot
+def again(
+    regs: Words, regions: Words, row: Words, depth: Scalar, cpu: Scalar, returned: Scalar, rings: Scalar | None
+) -> Scalar:  # fmt: skip
+    """Next round: (True, slot) with the arguments set, or (False, r0). returned: the callback's r0, 0 at the start.
+    rings: None where the program drains no ring buffer; that is not compiled then."""
+    if rings is not None:  # noqa: SIM102 - two tests, so that numba drops the branch
+        if row[F_KIND] == _DRAIN:
+            return drain(regs, regions, row, depth, returned)
     if row[F_KIND] == _LOOP:
         if returned != U0 or row[F_INDEX] >= row[F_COUNT]:
             return False, row[F_INDEX]
@@ -89,13 +145,13 @@ def again(regs: Words, regions: Words, row: Words, depth: Scalar, cpu: Scalar, r
     if returned != U0:
         return False, row[F_INDEX]
     number = row[F_MAP]
-    offset = np.uint64(depth * SCRATCH_SLOT)
+    offset = np.uint64(depth) * regions[np.uint64(SCRATCH_REGION), STRIDE]
     scratch = regions[np.uint64(SCRATCH_REGION)][0] + offset
     cursor, value = walk.following(regions[number], number, row[F_CURSOR], scratch, cpu)
     if value == U0:
         return False, row[F_INDEX]
     row[F_CURSOR] = cursor
     row[F_INDEX] += _U1
-    regs[R1], regs[R3], regs[R4] = number << U32, value, row[F_CONTEXT]
+    regs[R1], regs[R3], regs[R4] = MAP_POINTER | number << U32, value, row[F_CONTEXT]
     regs[R2] = np.uint64(SCRATCH_REGION << 32) | offset
     return True, row[F_TARGET]

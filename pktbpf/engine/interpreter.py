@@ -17,12 +17,13 @@ from pktbpf.abi.context import COLUMN
 from pktbpf.abi.helpers import helper_name
 from pktbpf.abi.limits import MAX_FRAMES, SKB_CONTEXT_SIZE, STACK_SIZE
 from pktbpf.abi.map_kinds import BY_NAME as KINDS
-from pktbpf.engine import basic_helpers, common_helpers, control_helpers, rare_helpers
+from pktbpf.engine import basic_helpers, common_helpers
 from pktbpf.engine.arith import M32, U0, U16, U32, arsh, sdiv, sext8, sext16, sext32, smod, swap16, swap32, swap64
 from pktbpf.engine.base import Env, Fault, Outcome, Skbs
 from pktbpf.engine.basic_helpers import call_basic
 from pktbpf.engine.common_helpers import call_common
 from pktbpf.engine.control_helpers import (
+    DRAIN,
     F_KIND,
     F_R10,
     F_RETURN,
@@ -30,12 +31,12 @@ from pktbpf.engine.control_helpers import (
     FRAME,
     LOOP,
     SCRATCH_REGION,
-    SCRATCH_SLOT,
     TAIL_CALL,
     again,
     tail_call,
 )  # fmt: skip
 from pktbpf.engine.control_helpers import begin as begin_walk
+from pktbpf.engine.groups import ALL_HELPERS, Groups, RareState
 from pktbpf.engine.image import OP
 from pktbpf.engine.linker import Linked, link
 from pktbpf.engine.memory import (
@@ -65,12 +66,17 @@ from pktbpf.engine.memory import (
     store,
 )  # fmt: skip
 from pktbpf.engine.packet import LOADED, UNKNOWN, slow_load
-from pktbpf.engine.rare_helpers import call_rare
+from pktbpf.engine.rare_maps import call_maps
+from pktbpf.engine.rare_rings import call_rings
+from pktbpf.engine.rare_text import call_text
+from pktbpf.engine.rare_timers import T_RUNNING, call_timers, expired
+from pktbpf.engine.supported import why_not
+from pktbpf.engine.trace import TraceRecord, take
 from pktbpf.errors import ProgramRefused
-from pktbpf.hot import Bytes, Ints, Scalar, Words, hot, load_be16, load_be32, load_u8, poke64
-from pktbpf.maps.layout import FIRST_NUMBER, KIND, MAP_POINTER, MAX_ENTRIES, STRIDE
+from pktbpf.hot import Bytes, Ints, Scalar, Words, hot, load_be16, load_be32, load_u8, peek64, poke64
+from pktbpf.maps.layout import FIRST_NUMBER, KEY_SIZE, KIND, MAP_POINTER, MAX_ENTRIES, STRIDE, round_up
 from pktbpf.maps.layout import clear as clear_memory
-from pktbpf.program import Program, Verified
+from pktbpf.program import Verified
 
 # Operations of the loop as numbers; the lint test compares these lists with the table.
 FAULT_OPCODE, FAULT_JUMP, RETURN_ZERO, EXIT, CALL_HELPER, CALL_LOCAL, JA, JA32, MAY_GOTO, LD_IMM64 = (
@@ -200,7 +206,10 @@ def run_batch(
     addresses: Words,
     basic: Words | None,
     world: Words | None,
-    rare: Words | None,
+    kinds: Scalar | None,
+    rings: Scalar | None,
+    text: Scalar | None,
+    timers: Scalar | None,
     budget: Scalar,
     counts: Words | None,
     verdict: Any,
@@ -208,13 +217,17 @@ def run_batch(
 ) -> None:
     """Run the image over every packet.
 
-    counts: None, or uint64[slots, 2] of executions and taken branches. basic, world, rare: the helpers' state for each
-    tier of helpers that the program calls, None for a tier it does not; that tier is not compiled, and most filters
-    call nothing. A program uses basic or world, not both.
+    counts: None, or uint64[slots, 2] of executions and taken branches. basic, world: the helpers' state where the
+    program calls basic ones only, or any others. kinds, rings, text, timers: machine addresses of the state of groups
+    of rarer helpers, see pktbpf.engine.groups. What is None is not compiled, and most filters call nothing.
     """
     block_at, data_at = addresses[0], addresses[1]
     return_zero, plain_exit = np.int64(len(words) - 2), np.int64(len(words) - 1)
-    for number in range(len(base)):
+    number = -1
+    while True:
+        number += 1
+        if number >= len(base):
+            break
         if not delivered[number]:
             verdict[number], fault[number] = 0, 2
             continue
@@ -242,6 +255,11 @@ def run_batch(
             poke64(block_at + B_HEAD, np.uint64(head[number]))
             poke64(block_at + B_MAC, np.uint64(mac))
             poke64(block_at + B_NETWORK, np.uint64(network))
+        if timers is not None:
+            due = expired(timers, row, regs, block_at, addresses[3], len(words))
+            if due >= 0:
+                pc = due
+                poke64(block_at + B_META, addresses[3])
         while True:
             word = words[np.uint64(pc)]
             op = np.int64(word & np.uint64(0x7F))
@@ -518,7 +536,7 @@ def run_batch(
                     break
                 saved = frames[depth - 1]
                 if world is not None and saved[F_KIND] != U0:
-                    more, value = again(regs, regions, saved, depth - 1, np.uint64(row[CPU]), regs[U0])
+                    more, value = again(regs, regions, saved, depth - 1, np.uint64(row[CPU]), regs[U0], rings)
                     if more:
                         pc = np.int64(value)
                         continue
@@ -568,23 +586,33 @@ def run_batch(
                             regs[U1] = CONTEXT_BASE
                             pc = target
                         continue
-                    if called == LOOP or called == FOR_EACH:
+                    if called == LOOP or called == FOR_EACH or called == DRAIN:
                         if depth >= MAX_FRAMES - 1:
                             failure = F_DEPTH
                             break
                         enter(regs, frames[depth], pc, regions, depth)
                         value, ok, more = begin_walk(called, regs, block_at, frames[depth], len(words))
                         if more:
-                            more, value = again(regs, regions, frames[depth], depth, np.uint64(row[CPU]), U0)
+                            more, value = again(
+                                regs, regions, frames[depth], depth, np.uint64(row[CPU]), U0, rings
+                            )
                         if more:
                             depth += 1
                             pc = np.int64(value)
                             continue
                         regs[np.uint64(10)] -= U512
                     else:
-                        value, ok = call_common(called, block_at, regions, world)
-                        if rare is not None and ok == F_CALL:
-                            value, ok = call_rare(called, block_at, regions, rare)
+                        ok = F_CALL
+                        if kinds is not None:
+                            value, ok = call_maps(called, block_at, regions)
+                        if rings is not None and ok == F_CALL:
+                            value, ok = call_rings(called, block_at, regions)
+                        if text is not None and ok == F_CALL:
+                            value, ok = call_text(called, block_at, text)
+                        if timers is not None and ok == F_CALL:
+                            value, ok = call_timers(called, block_at, timers, len(words))
+                        if ok == F_CALL:
+                            value, ok = call_common(called, block_at, regions, world)
                 if ok != 0:
                     failure = ok
                     break
@@ -641,6 +669,11 @@ def run_batch(
                     if counts is not None:
                         counts[pc - 1, 1] += U1
                     pc += np.int64(np.int16(word >> U16))
+        if timers is not None:  # noqa: SIM102 - two tests, so that numba drops the branch
+            if peek64(timers + T_RUNNING) != U0:
+                poke64(timers + T_RUNNING, U0)
+                number -= 1  # that was a timer; another one or the packet itself is next
+                continue
         verdict[number] = np.uint32(0) if failure else np.uint32(regs[U0] & M32)
         fault[number] = failure
 
@@ -649,25 +682,26 @@ def run_batch(
 class Workspace:
     """Memory of one runner's runs, made once: allocating it for every batch cost 10 ns a packet.
 
-    block: what helpers reach the rest by, see pktbpf.engine.memory. addresses: of the block, the batch's bytes and the
-    metadata. regions: stack and context, where no map table is needed.
+    block: what helpers reach the rest by, see pktbpf.engine.memory. addresses: of the block, the batch's bytes, the
+    metadata and the row of a timer that fires. regions: stack and context, where no map table is needed.
     """
 
     state: Words
     shared_meta: Ints
     stack: Bytes = field(default_factory=lambda: np.zeros(STACK_SIZE * MAX_FRAMES, dtype=np.uint8))
     context: Bytes = field(default_factory=lambda: np.zeros(SKB_CONTEXT_SIZE, dtype=np.uint8))
-    scratch: Bytes = field(default_factory=lambda: np.zeros(SCRATCH_SLOT * MAX_FRAMES, dtype=np.uint8))
+    scratch: Bytes = field(default_factory=lambda: np.zeros(STACK_SIZE * MAX_FRAMES, dtype=np.uint8))
+    fired: Ints = field(default_factory=lambda: np.zeros(len(COLUMN), dtype=np.int64))
     frames: Words = field(default_factory=lambda: np.zeros((MAX_FRAMES, FRAME), dtype=np.uint64))
     regs: Words = field(default_factory=lambda: np.zeros(16, dtype=np.uint64))
     block: Words = field(default_factory=lambda: np.zeros(BLOCK, dtype=np.uint64))
-    addresses: Words = field(default_factory=lambda: np.zeros(3, dtype=np.uint64))
+    addresses: Words = field(default_factory=lambda: np.zeros(4, dtype=np.uint64))
     regions: Words = field(default_factory=lambda: np.zeros((CONTEXT_REGION + 1, 3), dtype=np.uint64))
 
     def __post_init__(self) -> None:
         self.block[int(B_REGS) // 8] = self.regs.ctypes.data
         self.block[int(B_STATE) // 8] = self.state.ctypes.data
-        self.addresses[0] = self.block.ctypes.data
+        self.addresses[0], self.addresses[3] = self.block.ctypes.data, self.fired.ctypes.data
         self.place(self.regions)
 
     def place(self, regions: Words) -> None:
@@ -675,7 +709,11 @@ class Workspace:
         regions[STACK_REGION, :3] = (self.stack.ctypes.data, len(self.stack), READ | WRITE)
         regions[CONTEXT_REGION, :3] = (self.context.ctypes.data, len(self.context), READ | WRITE)
         if len(regions) > SCRATCH_REGION:
-            regions[SCRATCH_REGION, :3] = (self.scratch.ctypes.data, len(self.scratch), READ)
+            slot = max(STACK_SIZE, round_up(int(regions[:, KEY_SIZE].max())))
+            if len(self.scratch) < slot * MAX_FRAMES:
+                self.scratch = np.zeros(slot * MAX_FRAMES, dtype=np.uint8)
+            regions[SCRATCH_REGION, :3] = (self.scratch.ctypes.data, slot * MAX_FRAMES, READ)
+            regions[SCRATCH_REGION, STRIDE] = slot
 
     def aim(self, regions: Words, data: Bytes, meta: Ints) -> None:
         """Point the block at the table, the bytes and the metadata of a run."""
@@ -690,40 +728,52 @@ class Interpreted:
     linked: Linked
     budget: int
     needs_meta: bool
-    tier: int
+    groups: Groups
     zero_memory: int
     work: Workspace
+    rare: RareState
+    trusted: bool = False
     counts: Words | None = None
 
     def run(self, skbs: Skbs) -> Outcome:
-        """Run over all packets, in order."""
-        count, work = len(skbs), self.work
+        """Run over all packets, in order. Raises ProgramRefused for a helper without meaning in a program that has been
+        put into a program array since the last run."""
+        count, work, groups = len(skbs), self.work, self.groups
         outcome = Outcome(np.empty(count, dtype=np.uint32), np.empty(count, dtype=np.uint8))
         meta = skbs.meta if len(skbs.meta) else work.shared_meta
         regions = work.regions
-        if self.tier > 1:
+        if groups.world:
+            links = self.linked.links
             regions = self.linked.table()
+            if links != self.linked.links:
+                self._relinked()
+            groups = self.groups
             work.place(regions)
             work.aim(regions, skbs.data, meta)
         run_batch(
             self.linked.words, self.linked.entry, self.zero_memory, skbs.data, skbs.base, skbs.length, skbs.captured,
             skbs.head, meta, not len(skbs.meta), skbs.mac_offset, skbs.network_offset, skbs.delivered, regions,
             work.stack, work.context, work.frames, work.regs, work.addresses,
-            work.state if self.tier == 1 else None, work.state if self.tier > 1 else None,
-            work.state if self.tier > 2 else None, self.budget, self.counts, outcome.verdict, outcome.fault,
+            work.state if groups.basic else None, work.state if groups.world else None,
+            U0 if groups.kinds else None, U0 if groups.rings else None,
+            self.rare.text_at() if groups.text else None, self.rare.timers_at() if groups.timers else None,
+            self.budget, self.counts, outcome.verdict, outcome.fault,
         )  # fmt: skip
         return outcome
 
+    def _relinked(self) -> None:
+        """A program array has changed: other programs may be there, which call other helpers."""
+        _refuse_unknown(self.linked, self.trusted)
+        self.groups = Groups.of(self.linked)
+        self.needs_meta = self.linked.needs_meta
+        self.zero_memory = max(self.zero_memory, self.linked.stack_depth)
+        if self.counts is not None and len(self.counts) < len(self.linked.words):
+            more = np.zeros((len(self.linked.words) - len(self.counts), 2), dtype=np.uint64)
+            self.counts = np.concatenate([self.counts, more])
 
-def _tier(calls: frozenset[int], maps: bool) -> int:
-    """How much of the loop is compiled: 0 nothing called, 1 basic helpers, 2 maps and common ones, 3 all."""
-    if calls <= basic_helpers.NUMBERS and not maps:
-        return 1 if calls else 0
-    return 2 if calls <= COMMON_TIER else 3
-
-
-COMMON_TIER = common_helpers.NUMBERS | control_helpers.NUMBERS
-ALL_HELPERS = COMMON_TIER | rare_helpers.NUMBERS
+    def trace_records(self) -> list[TraceRecord]:
+        """What bpf_trace_printk and bpf_trace_vprintk wrote since the last call."""
+        return take(self.rare)
 
 
 class InterpreterEngine:
@@ -735,15 +785,15 @@ class InterpreterEngine:
         """Pack and link the program. Raises ProgramRefused (EINVAL) for a helper that has no meaning off a kernel."""
         program = verified.program
         linked = link(verified, fuse=not coverage)
-        has_maps = bool(program.maps) or any(i.code == 0x18 and i.src for i in program.insns)
-        tier = _tier(linked.calls, has_maps)
-        if not verified.trusted:
-            _refuse_unknown(program, linked.calls - (ALL_HELPERS if tier > 1 else basic_helpers.NUMBERS))
+        _refuse_unknown(linked, verified.trusted)
         # The classic checks prove that scratch slots are written before they are read; nothing to clear.
         zero_memory = 0 if program.classic is not None else linked.stack_depth
         counts = np.zeros((len(linked.words), 2), dtype=np.uint64) if coverage else None
         work = Workspace(basic_helpers.initial_state(env), _shared_meta(env))
-        return Interpreted(linked, env.budget, linked.needs_meta, tier, zero_memory, work, counts)
+        return Interpreted(
+            linked, env.budget, linked.needs_meta, Groups.of(linked), zero_memory, work, RareState(seed=env.seed),
+            verified.trusted, counts,
+        )  # fmt: skip
 
 
 def _shared_meta(env: Env) -> NDArray[np.int64]:
@@ -753,13 +803,18 @@ def _shared_meta(env: Env) -> NDArray[np.int64]:
     return row
 
 
-def _refuse_unknown(program: Program, unknown: frozenset[int]) -> None:
-    for number in sorted(unknown):
-        at = next((i for i, insn in enumerate(program.insns) if insn.code == 0x85 and insn.imm == number), None)
-        raise ProgramRefused(
-            22, at, f"helper bpf_{helper_name(number)}#{number} has no meaning outside a running kernel",
-            hint="replace the call, or test this program on the live kernel",
-        )  # fmt: skip
+def _refuse_unknown(linked: Linked, trusted: bool) -> None:
+    if trusted:
+        return
+    for program in linked.programs:
+        for at, insn in enumerate(program.insns):
+            if insn.code == 0x85 and insn.src == 0 and insn.imm not in RUNNABLE:
+                raise ProgramRefused(
+                    22, at, f"helper bpf_{helper_name(insn.imm)}#{insn.imm} {why_not(insn.imm)}",
+                    hint="replace the call, or test this program on the live kernel",
+                )  # fmt: skip
 
+
+RUNNABLE = ALL_HELPERS | basic_helpers.NUMBERS
 
 ENGINE = InterpreterEngine()

@@ -42,6 +42,7 @@ class Linked:
     calls: frozenset[int] = frozenset()
     stack_depth: int = 0
     needs_meta: bool = False
+    links: int = 0  # how often relink() has run
 
     def table(self) -> Words:
         """A copy of the map table for one run, with the entry slots of program arrays filled in."""
@@ -55,6 +56,7 @@ class Linked:
     def relink(self) -> None:
         """Append every program that can be reached now, and resolve all references."""
         self.programs, self.bases, self.maps, self.arrays = [], {}, {}, {}
+        self.links += 1
         images: list[Image] = []
         pending = [self.program]
         while pending:

@@ -1,7 +1,4 @@
-"""Helpers that few programs call; compiled only for those that do. Same shape as pktbpf.engine.common_helpers.
-
-Bodies mirror kernel/bpf/helpers.c (bpf_strtol, bpf_strtoul).
-"""
+"""bpf_strtol and bpf_strtoul (kernel/bpf/helpers.c, lib/kstrtox.c): at most 63 characters behind spaces and sign."""
 
 from __future__ import annotations
 
@@ -9,18 +6,15 @@ import numpy as np
 
 from pktbpf.abi.helpers import BY_NAME
 from pktbpf.engine.arith import M8, M32, U0
-from pktbpf.engine.base import Fault
 from pktbpf.engine.common_helpers import F_MEMORY, R1, R2, R3, R4
 from pktbpf.engine.memory import argument, reach
-from pktbpf.hot import Scalar, Words, hot, peek8, poke64
+from pktbpf.hot import Scalar, hot, peek8, poke64
 from pktbpf.maps.layout import READ, WRITE
 
 STRTOL, STRTOUL = BY_NAME["strtol"].id, BY_NAME["strtoul"].id
-NUMBERS = frozenset({STRTOL, STRTOUL})
-
-FAULT_CALL = int(Fault.CALL)
 EINVAL, ERANGE = np.uint64((1 << 64) - 22), np.uint64((1 << 64) - 34)
 _U1, _U8, _U9, _U10, _U16 = (np.uint64(n) for n in (1, 8, 9, 10, 16))
+_LONGEST = np.uint64(63)
 _FLAGS = np.uint64(0x1F)  # BPF_STRTOX_BASE_MASK
 _MOST = np.uint64((1 << 64) - 1)
 _SIGN = np.uint64(1 << 63)
@@ -66,6 +60,8 @@ def parse(text: Scalar, size: Scalar, base: Scalar) -> Scalar:
         at += _U1
     if at >= size:
         return EINVAL, U0, False
+    if size - at > _LONGEST:
+        size = at + _LONGEST
     base, at = _prefix(text, at, size, base)
     value, start, overflow = U0, at, False
     while at < size:
@@ -108,11 +104,3 @@ def strtox(number: Scalar, block: Scalar) -> Scalar:
         return ERANGE, 0
     poke64(result, U0 - value if negative else value)
     return used, 0
-
-
-@hot
-def call_rare(number: Scalar, block: Scalar, regions: Words, rare: Words) -> Scalar:
-    """(r0, fault) of one call; CALL for a number that is none of these."""
-    if number == STRTOL or number == STRTOUL:
-        return strtox(number, block)
-    return U0, FAULT_CALL
