@@ -35,7 +35,7 @@ class Function:
     section: int
     section_name: str
     start: int
-    insns: tuple[Insn, ...] = field(repr=False)
+    insns: tuple[Insn, ...] = field(repr=False, compare=False)
     local: bool
 
     @property
@@ -132,7 +132,7 @@ class Linker:
         stack = [(main, iter(range(len(main.insns))))]
         while stack:
             function, slots = stack[-1]
-            callee = next((c for slot in slots if (c := self._callee(function, slot, placed)) is not None), None)
+            callee = next((c for slot in slots if (c := self._callee(function, slot)) is not None), None)
             if callee is None:
                 stack.pop()
             elif callee not in placed.at:
@@ -212,7 +212,7 @@ class Linker:
             raise self._wrong(function, f"offset {offset} is outside {section.name}", slot)
         return fields.PSEUDO_MAP_VALUE, offset, self._maps[section.name]
 
-    def _callee(self, function: Function, slot: int, placed: Placed) -> Function | None:
+    def _callee(self, function: Function, slot: int) -> Function | None:
         """The function that the instruction at a slot calls or takes the address of, None for other instructions."""
         insn = function.insns[slot]
         call = insn.code == CALL and insn.src == fields.PSEUDO_CALL
@@ -247,7 +247,7 @@ class Linker:
         """Write the distance of every call and function address."""
         for function, base in placed.at.items():
             for slot in range(len(function.insns)):
-                callee = self._callee(function, slot, placed)
+                callee = self._callee(function, slot)
                 if callee is not None:
                     insn = placed.insns[base + slot]
                     source = fields.PSEUDO_FUNC if insn.code == LD_IMM64 else insn.src
