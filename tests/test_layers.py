@@ -22,7 +22,7 @@ LAYERS = (
     ("report",),
     ("explain", "parity"),
     ("replayer", "kernel"),
-    ("filter",),
+    ("filter", "bpf"),
     ("instance",),
     ("engine",),
     ("loader",),

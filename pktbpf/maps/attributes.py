@@ -52,10 +52,10 @@ def refuse(number: int, reason: str) -> MapError:
     return MapError(number, f"map creation: {reason}")
 
 
-def check(spec: MapSpec, privilege: str = "all") -> None:
+def check(spec: MapSpec, privilege: str = "root") -> None:
     """Raise MapError where the kernel refuses the attributes. The inner map is checked by the caller.
 
-    privilege: all (root), cap_bpf, or none (unprivileged BPF enabled, no capability).
+    privilege: root, cap_bpf, or none (unprivileged BPF enabled, no capability).
     """
     kind = BY_NAME.get(spec.kind)
     for value, what in ((spec.key_size, "key size"), (spec.value_size, "value size"),
@@ -72,7 +72,7 @@ def check(spec: MapSpec, privilege: str = "all") -> None:
         raise refuse(errno.EINVAL, f"{spec.kind} needs {MEANINGLESS[spec.kind]}, which there are none of in a replay")
     early, late = _CHECKS[spec.kind]
     early(spec)
-    if early is _hash and spec.flags & layout.BPF_F_ZERO_SEED and privilege != "all":
+    if early is _hash and spec.flags & layout.BPF_F_ZERO_SEED and privilege != "root":
         raise refuse(errno.EPERM, "BPF_F_ZERO_SEED needs CAP_SYS_ADMIN")
     if kind.privilege != "none" and privilege == "none":
         raise refuse(errno.EPERM, f"{spec.kind} needs CAP_BPF")

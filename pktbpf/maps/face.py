@@ -31,7 +31,7 @@ class Map(PythonFace):
     value_type: BTF codecs, see pktbpf.maps.codec. possible_cpus: processors that per-CPU maps have values for and LRU
     tables have lists for (an LRU table evicts as a kernel with as many). special: (offset, size) of timers and kernel
     pointers in the value, spin_lock: offset of its bpf_spin_lock. fields: the same for the verifier, (kind, offset,
-    size). privilege: all, cap_bpf or none. Raises MapError (an OSError) with the errno of BPF_MAP_CREATE.
+    size). privilege: root, cap_bpf or none. Raises MapError (an OSError) with the errno of BPF_MAP_CREATE.
 
     `m[key]` gives an int for values of 1, 2, 4 or 8 bytes, bytes for others, what the BTF type says with one, a list of
     these (one per processor) for a per-CPU map, a Map or a program for maps that hold such.
@@ -41,7 +41,7 @@ class Map(PythonFace):
         self, kind: str, key_size: int = 4, value_size: int = 4, max_entries: int = 1, flags: int = 0, name: str = "",
         *, inner: Map | MapSpec | None = None, extra: int = 0, possible_cpus: int = 1, key_type: Any = None,
         value_type: Any = None, special: tuple[tuple[int, int], ...] = (), spin_lock: int | None = None,
-        fields: Sequence[Any] = (), privilege: str = "all",
+        fields: Sequence[Any] = (), privilege: str = "root",
     ):  # fmt: skip
         template = inner.spec if isinstance(inner, Map) else inner
         kind = kind.upper().removeprefix("BPF_MAP_TYPE_")

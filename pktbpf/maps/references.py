@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
+import weakref
 from typing import Any
 
 import numpy as np
@@ -144,12 +146,14 @@ def _poke_number(m: Any, index: int, number: int) -> None:
     ctypes.memmove(int(m.row[layout.AUX_AT]) + 8 * index, number.to_bytes(8, "little"), 8)
 
 
-_program_ids: dict[int, tuple[int, Any]] = {}
+_program_ids: dict[int, int] = {}
+_next_id = itertools.count(1)
 
 
 def program_id(program: Any) -> int:
-    """A number for a program that stays the same as long as the process runs, counted from 1."""
-    entry = _program_ids.get(id(program))
-    if entry is None:
-        entry = _program_ids[id(program)] = (len(_program_ids) + 1, program)
-    return entry[0]
+    """A number for a program that stays the same as long as the program lives, counted from 1."""
+    key = id(program)
+    if key not in _program_ids:
+        _program_ids[key] = next(_next_id)
+        weakref.finalize(program, _program_ids.pop, key, None)
+    return _program_ids[key]
