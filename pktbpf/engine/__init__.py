@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 NAMES: tuple[str, ...] = ("interpreter", "reference")
 
 
-def get(name: str) -> Engine:
-    """The engine called `name`; UsageError for an unknown one."""
+def get(name: str | Engine) -> Engine:
+    """The engine called `name`, or the engine given itself; UsageError for an unknown name."""
+    if not isinstance(name, str):
+        return name
     if name not in NAMES:
         raise UsageError(f"unknown engine {name!r}; there are {', '.join(NAMES)}")
     import importlib

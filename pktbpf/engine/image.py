@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pktbpf.abi.limits import REG_FP, STACK_SIZE
+from pktbpf.abi.limits import CB_OFFSET, CB_SIZE, REG_FP, STACK_SIZE
 from pktbpf.isa import extended
 from pktbpf.isa.extended import Insn, Kind, Row
 from pktbpf.program import Program
@@ -48,13 +48,15 @@ TAIL = ("FAULT_JUMP", "RETURN_ZERO", "EXIT")
 @dataclass(frozen=True, slots=True)
 class Image:
     """words: uint64[n + 3]. entry: first slot to run. stack_depth: bytes below the frame pointer that it may touch.
-    calls: numbers of the helpers it calls. needs_meta: verdicts may depend on more than bytes and lengths."""
+    calls: numbers of the helpers it calls. needs_meta: verdicts may depend on more than bytes and lengths.
+    touches_cb: it may read or write the context's cb, which is then cleared for each packet."""
 
     words: NDArray[np.uint64]
     entry: int
     stack_depth: int
     calls: frozenset[int]
     needs_meta: bool
+    touches_cb: bool
 
 
 def build(program: Program, *, fuse: bool = True) -> Image:
@@ -77,7 +79,8 @@ def build(program: Program, *, fuse: bool = True) -> Image:
 def _describe(program: Program, words: NDArray[np.uint64], entry: int) -> Image:
     rows = [(insn, row) for insn in program.insns if (row := insn.row) is not None]
     calls = frozenset(insn.imm for insn, row in rows if row.name == "CALL_HELPER")
-    return Image(words, entry, _stack_depth(rows), calls, _reads_context(rows) or not calls <= NO_METADATA)
+    needs_meta = _reads_context(rows) or not calls <= NO_METADATA
+    return Image(words, entry, _stack_depth(rows), calls, needs_meta, _touches_cb(rows))
 
 
 def _reads_context(rows: list[tuple[Insn, Row]]) -> bool:
@@ -95,6 +98,17 @@ def _reads_context(rows: list[tuple[Insn, Row]]) -> bool:
     moved = any(row.kind is Kind.ALU and row.operation in ("ADD", "SUB") and i.dst in holders for i, row in rows)
     loads = [i for i, row in rows if row.kind is Kind.LOAD or row.operation == "LOAD_ACQ"]
     return any(spilled or (i.src in holders and (i.off != 0 or moved)) for i in loads)
+
+
+def _touches_cb(rows: list[tuple[Insn, Row]]) -> bool:
+    """Whether an access may fall into cb: an offset inside it on any register but the frame pointer. The verifier
+    allows no arithmetic on the context; for unchecked programs the engine assumes the worst."""
+    accesses = [
+        (i.off, i.src if row.kind is Kind.LOAD else i.dst)
+        for i, row in rows
+        if row.kind in (Kind.LOAD, Kind.STORE, Kind.ATOMIC)
+    ]
+    return any(register != REG_FP and CB_OFFSET - 8 < off < CB_OFFSET + CB_SIZE for off, register in accesses)
 
 
 def _stack_depth(rows: list[tuple[Insn, Row]]) -> int:

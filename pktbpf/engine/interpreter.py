@@ -188,6 +188,7 @@ def run_batch(
     words: Words,
     entry: Scalar,
     zero_memory: Scalar,
+    zero_cb: Scalar,
     data: Bytes,
     base: Ints,
     length: Ints,
@@ -232,9 +233,10 @@ def run_batch(
             verdict[number], fault[number] = 0, 2
             continue
         begin, size, have = np.uint64(base[number]), length[number], np.uint64(max(captured[number], 0))
-        row = meta[0] if no_meta else meta[number]
-        mac = mac_default if no_meta else row[MAC]
-        network = network_default if no_meta else row[NETWORK]
+        # Not a slice of meta: its reference count would cost 4 ns a packet.
+        shown = 0 if no_meta else number
+        mac = mac_default if no_meta else meta[shown, MAC]
+        network = network_default if no_meta else meta[shown, NETWORK]
         for index in range(11):
             regs[np.uint64(index)] = U0
         regs[U1] = CONTEXT_BASE
@@ -244,11 +246,12 @@ def run_batch(
             regs[np.uint64(6)] = U0
         if zero_memory:
             clear_memory(regions[U1, U0] + U512 - np.uint64(zero_memory), np.uint64(zero_memory))
+        if zero_cb:
             clear_memory(regions[U2, U0] + CB_BEGIN, CB_END - CB_BEGIN)
         pc, depth, fuel, failure, may_goto = np.int64(entry), np.int64(0), np.int64(budget), 0, np.int64(0)
         tail_calls = 0
         if world is not None:
-            poke64(block_at + B_META, addresses[2] + np.uint64(0 if no_meta else number * len(row) * 8))
+            poke64(block_at + B_META, addresses[2] + np.uint64(0 if no_meta else number * meta.shape[1] * 8))
             poke64(block_at + B_DATA, data_at + begin)
             poke64(block_at + B_LENGTH, np.uint64(size))
             poke64(block_at + B_CAPTURED, have)
@@ -256,7 +259,7 @@ def run_batch(
             poke64(block_at + B_MAC, np.uint64(mac))
             poke64(block_at + B_NETWORK, np.uint64(network))
         if timers is not None:
-            due = expired(timers, row, regs, block_at, addresses[3], len(words))
+            due = expired(timers, meta[shown], regs, block_at, addresses[3], len(words))
             if due >= 0:
                 pc = due
                 poke64(block_at + B_META, addresses[3])
@@ -486,7 +489,7 @@ def run_batch(
             elif op == LDX or op == LDSX:
                 address = regs[src] + np.uint64(np.int64(np.int16(word >> U16)))
                 if address >> U32 == np.uint64(CONTEXT_REGION):
-                    value, ok = context_load(address & M32, imm, row, size, regions)
+                    value, ok = context_load(address & M32, imm, meta, shown, size, regions)
                     if ok == 0:
                         failure = F_CONTEXT
                         break
@@ -536,7 +539,7 @@ def run_batch(
                     break
                 saved = frames[depth - 1]
                 if world is not None and saved[F_KIND] != U0:
-                    more, value = again(regs, regions, saved, depth - 1, np.uint64(row[CPU]), regs[U0], rings)
+                    more, value = again(regs, regions, saved, depth - 1, np.uint64(meta[shown, CPU]), regs[U0], rings)
                     if more:
                         pc = np.int64(value)
                         continue
@@ -557,7 +560,7 @@ def run_batch(
                 value, ok = U0, F_CALL
                 if basic is not None:
                     value, ok = call_basic(
-                        np.int64(imm), regs, row, data, base[number], size, captured[number], network, basic
+                        np.int64(imm), regs, meta[shown], data, base[number], size, captured[number], network, basic
                     )
                 if world is not None:
                     called = np.int64(imm)
@@ -594,7 +597,7 @@ def run_batch(
                         value, ok, more = begin_walk(called, regs, block_at, frames[depth], len(words))
                         if more:
                             more, value = again(
-                                regs, regions, frames[depth], depth, np.uint64(row[CPU]), U0, rings
+                                regs, regions, frames[depth], depth, np.uint64(meta[shown, CPU]), U0, rings
                             )
                         if more:
                             depth += 1
@@ -730,6 +733,7 @@ class Interpreted:
     needs_meta: bool
     groups: Groups
     zero_memory: int
+    zero_cb: bool
     work: Workspace
     rare: RareState
     trusted: bool = False
@@ -751,9 +755,9 @@ class Interpreted:
             work.place(regions)
             work.aim(regions, skbs.data, meta)
         run_batch(
-            self.linked.words, self.linked.entry, self.zero_memory, skbs.data, skbs.base, skbs.length, skbs.captured,
-            skbs.head, meta, not len(skbs.meta), skbs.mac_offset, skbs.network_offset, skbs.delivered, regions,
-            work.stack, work.context, work.frames, work.regs, work.addresses,
+            self.linked.words, self.linked.entry, self.zero_memory, self.zero_cb, skbs.data, skbs.base,
+            skbs.length, skbs.captured, skbs.head, meta, not len(skbs.meta), skbs.mac_offset, skbs.network_offset,
+            skbs.delivered, regions, work.stack, work.context, work.frames, work.regs, work.addresses,
             work.state if groups.basic else None, work.state if groups.world else None,
             U0 if groups.kinds else None, U0 if groups.rings else None,
             self.rare.text_at() if groups.text else None, self.rare.timers_at() if groups.timers else None,
@@ -767,6 +771,7 @@ class Interpreted:
         self.groups = Groups.of(self.linked)
         self.needs_meta = self.linked.needs_meta
         self.zero_memory = max(self.zero_memory, self.linked.stack_depth)
+        self.zero_cb = self.zero_cb or self.linked.touches_cb
         if self.counts is not None and len(self.counts) < len(self.linked.words):
             more = np.zeros((len(self.linked.words) - len(self.counts), 2), dtype=np.uint64)
             self.counts = np.concatenate([self.counts, more])
@@ -791,8 +796,8 @@ class InterpreterEngine:
         counts = np.zeros((len(linked.words), 2), dtype=np.uint64) if coverage else None
         work = Workspace(basic_helpers.initial_state(env), _shared_meta(env))
         return Interpreted(
-            linked, env.budget, linked.needs_meta, Groups.of(linked), zero_memory, work, RareState(seed=env.seed),
-            verified.trusted, counts,
+            linked, env.budget, linked.needs_meta, Groups.of(linked), zero_memory,
+            linked.touches_cb or verified.trusted, work, RareState(seed=env.seed), verified.trusted, counts,
         )  # fmt: skip
 
 

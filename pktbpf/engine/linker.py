@@ -28,7 +28,7 @@ _NO_PROGRAM = -1
 class Linked:
     """words: the linked image. entry: where the first program begins. bases: first slot of each linked program.
     arrays: program array number -> (map, entry slots int64[max_entries]). calls: helper numbers of all programs.
-    stack_depth: as in Image, the deepest of them."""
+    stack_depth, touches_cb: as in Image, of all programs."""
 
     program: Program
     fuse: bool
@@ -41,6 +41,7 @@ class Linked:
     versions: dict[int, int] = field(default_factory=dict)
     calls: frozenset[int] = frozenset()
     stack_depth: int = 0
+    touches_cb: bool = False
     needs_meta: bool = False
     links: int = 0  # how often relink() has run
 
@@ -72,6 +73,7 @@ class Linked:
         self.words = np.concatenate([i.words for i in images])
         self.entry = images[0].entry
         self.calls = frozenset().union(*(i.calls for i in images))
+        self.touches_cb = any(i.touches_cb for i in images)
         self.stack_depth = max(i.stack_depth for i in images)
         self.needs_meta = any(i.needs_meta for i in images)
         for number, (found, entries) in self.arrays.items():

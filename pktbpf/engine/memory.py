@@ -75,8 +75,8 @@ def store(place: Scalar, size: Scalar, value: Scalar) -> None:
 
 
 @hot
-def context_load(offset: Scalar, size: Scalar, row: Ints, length: Scalar, regions: Words) -> Scalar:
-    """(value, 1) of a context read, (0, 0) where a socket filter may not read.
+def context_load(offset: Scalar, size: Scalar, meta: Ints, shown: Scalar, length: Scalar, regions: Words) -> Scalar:
+    """(value, 1) of a context read, (0, 0) where a socket filter may not read. shown: the packet's row of meta.
 
     A read narrower than the skb's own field is shifted to its bytes; one that is not gets the whole field at whatever
     offset (bpf_convert_ctx_access reports the field's own width as target size).
@@ -89,7 +89,7 @@ def context_load(offset: Scalar, size: Scalar, row: Ints, length: Scalar, region
     if offset & (size - np.uint64(1)) or size > S4 or slot >= np.uint64(48) or _NARROW[slot] == U0:
         return U0, 0
     column = _COLUMN[slot]
-    value = np.uint64(length) if column < 0 else np.uint64(row[column]) & M32
+    value = np.uint64(length) if column < 0 else np.uint64(meta[shown, column]) & M32
     if slot == np.uint64(PROTOCOL // 4) or slot == np.uint64(VLAN_PROTO // 4):
         value = swap16(value)
     elif slot == np.uint64(NAPI_ID // 4) and value < MIN_NAPI_ID:
