@@ -57,7 +57,7 @@ class Instance:
         given = self.maps.get(definition.name) if definition.name else None
         if given is not None:
             _same(given.spec, definition)
-        found = given or Map.from_spec(definition, cpus=self.cpus)
+        found = given or Map.from_spec(definition, possible_cpus=self.cpus)
         self._by_definition[id(definition)] = found
         self._definitions.append(definition)  # keeps id() unique
         if definition.name:
@@ -67,18 +67,10 @@ class Instance:
         return found
 
     def _fill(self, found: Map, definition: Any) -> None:
-        """First contents: a data section's bytes, the slots of a program array or a map of maps."""
-        initial = getattr(definition, "initial", None)
-        if initial is not None:
-            found.update(bytes(4), initial)
+        """First contents of a program array or a map of maps; a data section's are in the definition."""
         for index, target in getattr(definition, "slots", {}).items():
             key = index.to_bytes(4, "little")
-            if isinstance(target, MapSpec):
-                found.set_map(key, self.live(target))
-            else:
-                found.set_program(key, self._admit(target.program))
-        if getattr(definition, "frozen", False):
-            found.freeze()
+            found.update(key, self.live(target) if isinstance(target, MapSpec) else self._admit(target.program))
 
     def _admit(self, program: Program) -> Verified:
         return self.bind(self.admit(program))
