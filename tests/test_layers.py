@@ -19,6 +19,7 @@ PACKAGE = Path(pktbpf.__file__).parent
 # From top to bottom. Inside one line, `|` separates siblings.
 LAYERS = (
     ("cli", "pytest_plugin"),
+    ("testing",),
     ("report",),
     ("explain", "parity"),
     ("replayer", "kernel"),

@@ -142,10 +142,7 @@ def trace_classic(
             next(walk)
         except (Returned, LoadFailed, Faulted) as stop:
             _end(trace, stop)
-            note = trace.ending or ("" if trace.fault is Fault.NONE else f"needs bytes that were not captured: {row.name}")
-            trace.steps.append(
-                _step(trace, number, insn, before, before, reads, None, note or _returned(trace), lines(number))
-            )
+            trace.steps.append(_step(trace, number, insn, before, before, reads, None, _last(trace), lines(number)))
             break
         after = registers(machine, classic)
         reads = reads or _metadata(insn, row, machine, origins, trace.dissection)
@@ -203,7 +200,12 @@ def _end(trace: Trace, stop: Exception) -> None:
         trace.ending = "a load outside of the packet ends the filter with 0"
 
 
-def _returned(trace: Trace) -> str:
+def _last(trace: Trace) -> str:
+    """What the last instruction did."""
+    if trace.fault is not Fault.NONE:
+        return "needs bytes that were not captured"
+    if trace.ending:
+        return trace.ending
     return f"returns {trace.verdict:#x}" if trace.verdict > 9 else f"returns {trace.verdict}"
 
 

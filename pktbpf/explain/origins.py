@@ -169,7 +169,8 @@ class Origins:
         if region == _STACK:
             return self._from_stack(offset, row.size)
         if _FIRST_MAP <= region < 1 << 24:
-            return Named(f"{self.map_name(region)} value[{offset}:{row.size}]" if offset else f"{self.map_name(region)} value")
+            name = self.map_name(region)
+            return Named(f"{name} value[{offset}:{row.size}]" if offset else f"{name} value")
         return UNKNOWN
 
     def _from_stack(self, offset: int, size: int) -> Expr:

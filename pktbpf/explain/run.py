@@ -1,4 +1,4 @@
-"""Traces of packets: of a Filter and bytes, or of packet N of a capture. The doors that the commands and the plugin use.
+"""Traces of packets: of a Filter and bytes, or of packet N of a capture; what the commands and the plugin call.
 
 A program with maps sees the packets before N first, so that its maps are as they would be.
 """

@@ -154,7 +154,7 @@ class Condition:
             if isinstance(self.right, Const)
             else f"{describe(self.right, packet)} ({self.right_value})"
         )
-        equal = self.operation == "JEQ" and self.holds or self.operation == "JNE" and not self.holds
+        equal = (self.operation == "JEQ" and self.holds) or (self.operation == "JNE" and not self.holds)
         if equal:
             return f"{name} = {have}" if isinstance(self.right, Const) else f"{name} = {want}"
         if self.operation in ("JEQ", "JNE"):
