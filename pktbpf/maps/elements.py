@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pktbpf.maps import array, bloom, hashtab, layout, queue, trie
-from pktbpf.maps.layout import ENOTSUPP, round_up
+from pktbpf.maps.layout import ENOTSUPP
 
 _U0 = np.uint64(0)
 Answer = bytes | int
@@ -99,7 +99,7 @@ class Array(Indexed):
             return -errno.E2BIG
         if flags == layout.BPF_NOEXIST:
             return -errno.EEXIST
-        write(m, index, value)
+        write_value(m, index, value)
         return 0
 
 
@@ -120,7 +120,7 @@ class Hash(Family):
         (at, held), (data, also) = place(key), place(value)
         code = int(self._operations.update(m.row, at, data, np.uint64(flags), np.uint64(m.cpu)))
         if not code and m.percpu:
-            write(m, int(hashtab.slot_of(m.row, at)) - 1, value)
+            write_value(m, int(hashtab.slot_of(m.row, at)) - 1, value)
         del held, also
         return code
 
@@ -265,8 +265,7 @@ def read(m: Any, index: int) -> bytes:
     return data
 
 
-def write(m: Any, index: int, value: bytes) -> None:
-    """Values of all processors of a per-CPU entry, as the system call stores them: padding included."""
-    row = m.row
-    size = int(row[layout.CPUS]) * round_up(m.spec.value_size)
-    ctypes.memmove(int(row[layout.VALUES_AT]) + index * size, value, size)
+def write_value(m: Any, index: int, value: bytes) -> None:
+    """The bytes of a value as `read` gives them into an index or slot."""
+    size = int(m.row[layout.CPUS]) * int(m.row[layout.STRIDE])
+    ctypes.memmove(int(m.row[layout.VALUES_AT]) + index * size, value, len(value))
