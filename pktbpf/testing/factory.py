@@ -64,12 +64,13 @@ def build(
     from pktbpf import loader
     from pktbpf.program import ClassicProgram, Program, Verified
 
-    name = None
+    name, covered = None, ""
     if isinstance(source, str | Path):
         path = find(node.config, beside, source) if "\n" not in str(source) else None
         if path is None and (isinstance(source, Path) or loader.looks_like_path(str(source))):
             must_find(node.config, beside, source)
         name = _shown(node.config, source)
+        covered = _shown(node.config, path) if path is not None else name
         source = loader.load_filter_argument(str(path or source), **loading)
     elif isinstance(source, bytes):
         source = loader.load(source, **loading)
@@ -81,7 +82,7 @@ def build(
         witnesses.append(witness)
     collector = node.config.pluginmanager.get_plugin("pktbpf-coverage")
     if collector is not None and engine == "interpreter":
-        engine = collector.engine(name or "")
+        engine = collector.engine(covered)
     return FilterUnderTest(verified, name=name, engine=engine, witness=witness, **options)
 
 
