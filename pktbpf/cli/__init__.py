@@ -50,6 +50,7 @@ class LazyGroup(click.Group):
         """Run and leave with the exit code of the table above; never returns, whatever `standalone_mode` says."""
         extra["standalone_mode"] = False
         sys.unraisablehook = _unraisable
+        _open_closed_streams()
         try:
             code = super().main(args=args, prog_name=prog_name or "pktbpf", **extra)
             sys.stdout.flush()
@@ -62,6 +63,7 @@ class LazyGroup(click.Group):
             code = _usage(error)
         except (PktbpfError, OSError) as error:
             code = fail(error)
+            _forget_standard_output()
         raise SystemExit(code if isinstance(code, int) else 0)
 
 
@@ -95,8 +97,19 @@ def _usage(error: click.ClickException) -> int:
     return error.exit_code
 
 
+def _open_closed_streams() -> None:
+    """Where the caller closed a standard stream, open one that refuses: using it is an error of one line then, and no
+    file that is opened later gets its number."""
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_WRONLY), "r")
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
 def _forget_standard_output() -> None:
-    """The reader has gone: keep the interpreter from flushing into the closed pipe once more when it ends."""
+    """What cannot be written stays unwritten: keep the interpreter from trying once more when it ends."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
