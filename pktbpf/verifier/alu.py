@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pktbpf.verifier import arithmetic, pointers, scalar, tnum
 from pktbpf.verifier.errors import denied, invalid, refuse
 from pktbpf.verifier.precision import mark_register
-from pktbpf.verifier.state import ADD_CONST, NOT_INIT, SCALAR, Reg
+from pktbpf.verifier.state import ADD_CONST, ADD_CONST32, ADD_CONST64, NOT_INIT, SCALAR, Reg
 
 if TYPE_CHECKING:
     from pktbpf.verifier.code import Op
@@ -143,6 +143,10 @@ def negate(walk: Walk, op: Op) -> None:
     if reg.kind != SCALAR and not walk.leaks_pointers:
         denied(f"R{op.dst} pointer arithmetic prohibited")
     writable(op.dst)
+    if reg.kind != SCALAR:
+        walk.regs[op.dst] = walk.unknown
+        walk.index += 1
+        return
     v = arithmetic.apply("NEG", op.bits, reg.v, scalar.ZERO)
     assert v is not None
     walk.regs[op.dst] = Reg(reg.kind, 0, scalar.checked(v), 0, 0, reg.frame, None, 0, reg.precise)
@@ -225,11 +229,24 @@ def _scalars(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
     off, id = dst.off, 0
     if op.name in ("AND", "OR", "XOR") and not dst.v[1] and not src.v[1]:
         off = 0
-    elif op.name == "ADD" and op.bits == 64 and dst.id and not src.v[1] and walk.capable:
-        # A constant apart from another register: their ranges stay linked, once.
-        amount = src.v[0]
-        if dst.id & ADD_CONST or amount > 0x7FFFFFFF:
-            off = 0
-        else:
-            id, off = dst.id | ADD_CONST, amount
+    elif dst.id and op.name in ("ADD", "SUB") and walk.capable:
+        off, id = _linked(op, dst, src)
     walk.regs[op.dst] = Reg(SCALAR, off, scalar.checked(v), id, dst.ref, dst.frame, dst.obj, dst.uid, dst.precise)
+
+
+def _linked(op: Op, dst: Reg, src: Reg) -> tuple[int, int]:
+    """(constant, id) of a register that was a copy of another and is now a constant apart from it: once, and in range."""
+    low = tnum.M32 if op.bits == 32 else tnum.M64
+    if src.v[1] & low or (op.reg and op.src == op.dst):
+        return dst.off, 0
+    if op.bits == 32:
+        amount, mark, known = scalar.signed32(src.v[0]), ADD_CONST32, dst.v[5] <= tnum.M32
+    else:
+        amount, mark = scalar.signed64(src.v[0]), ADD_CONST64
+        known = scalar.S32_MIN <= amount <= scalar.S32_MAX
+    if op.name == "SUB":
+        known = known and amount != scalar.S32_MIN
+        amount = -amount
+    if not known or dst.id & ADD_CONST:
+        return 0, 0
+    return amount, dst.id | mark

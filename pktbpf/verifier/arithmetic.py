@@ -178,6 +178,7 @@ def apply(operation: str, bits: int, dst: Scalar, src: Scalar) -> Scalar | None:
     return scalar.sync(scalar.zero_extend(result) if bits == 32 else result)
 
 
-def add_constant(s: Scalar, delta: int) -> Scalar:
-    """`s + delta` without the final synchronisation, as the kernel moves the ranges of linked registers."""
-    return _add_all(s, scalar.exact(delta))
+def add_constant(s: Scalar, delta: int, half: bool) -> Scalar:
+    """`s + delta`, the upper half cleared if `half`: how the range of one register moves to another linked with it."""
+    result = _add_all(s, scalar.exact(delta))
+    return scalar.sync(scalar.zero_extend(result) if half else result)

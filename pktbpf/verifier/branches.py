@@ -16,6 +16,7 @@ from pktbpf.verifier.precision import mark_register
 from pktbpf.verifier.references import null_tested
 from pktbpf.verifier.state import (
     ADD_CONST,
+    ADD_CONST32,
     BASE,
     BTF,
     DST_STACK,
@@ -143,14 +144,17 @@ def _follow(walk: Walk, op: Op, dst: Reg, src: Reg, taken: bool) -> None:
     walk.index += op.off + 1 if taken else 1
 
 
-def _collect(state: State, id: int, found: list[Linked]) -> None:
-    """Registers and spilled slots that share `id`; beyond six the link is cut."""
+def _collect(walk: Walk, id: int, found: list[Linked]) -> None:
+    """Registers still in use and spilled slots that share `id`; beyond six the link is cut."""
+    state, live = walk.state, walk.layout.live
+    at = walk.index
     for number in range(len(state.frames) - 1, -1, -1):
         frame = state.frames[number]
-        regs = frame.regs
+        regs, used = frame.regs, live[at]
+        at = frame.callsite
         for index in range(10):
             reg = regs[index]
-            if reg.kind == SCALAR and reg.id & ~ADD_CONST == id:
+            if reg.kind == SCALAR and reg.id & ~ADD_CONST == id and used >> index & 1:
                 if len(found) < MAX_LINKED:
                     found.append((number, index, True))
                 else:
@@ -173,13 +177,13 @@ def _spread(state: State, known: Reg, at: int, linked: list[Linked]) -> None:
         reg = frame.regs[index] if is_reg else frame.stack[index][1]
         if reg is None or reg.kind != SCALAR or (is_reg and number == innermost and index == at):
             continue
-        if reg.id & ~ADD_CONST != known.id & ~ADD_CONST:
+        if reg.id & ~ADD_CONST != known.id & ~ADD_CONST or (reg.id ^ known.id) & ADD_CONST == ADD_CONST:
             continue
         if not (reg.id | known.id) & ADD_CONST or reg.off == known.off:
             new = known
         else:
-            delta = scalar.signed32(reg.off) - scalar.signed32(known.off)
-            new = known.with_id(known.id, reg.off).with_value(arithmetic.add_constant(known.v, delta))
+            half = bool((reg.id | known.id) & ADD_CONST32)
+            new = known.with_id(reg.id, reg.off).with_value(arithmetic.add_constant(known.v, reg.off - known.off, half))
         if is_reg:
             frame.regs[index] = new
         else:
@@ -190,9 +194,9 @@ def _fork(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
     state = walk.state
     linked: list[Linked] = []
     if op.reg and src.kind == SCALAR and src.id:
-        _collect(state, src.id & ~ADD_CONST, linked)
+        _collect(walk, src.id & ~ADD_CONST, linked)
     if dst.kind == SCALAR and dst.id:
-        _collect(state, dst.id & ~ADD_CONST, linked)
+        _collect(walk, dst.id & ~ADD_CONST, linked)
     if len(linked) > 1:
         walk.record(linked=tuple(linked))
     other = walk.branch(walk.index + op.off + 1, walk.index)
@@ -218,7 +222,10 @@ def _fork(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
 def _narrow(op: Op, state: State, other: State, dst: Reg, src: Reg, linked: list[Linked]) -> None:
     regs, other_regs = state.frames[-1].regs, other.frames[-1].regs
     if op.reg and op.dst == op.src:
-        _narrow_itself(op, regs, other_regs, dst)
+        # Both operands are one place, so that each change is seen by the next.
+        taken, other_value = compare.learn_same(op.name, op.bits, dst.v)
+        regs[op.dst] = dst.with_value(other_value)
+        other_regs[op.dst] = dst.with_value(taken)
     else:
         taken_dst, taken_src, other_dst, other_src = compare.learn(op.name, op.bits, dst.v, src.v)
         if other_dst != dst.v:
@@ -238,13 +245,6 @@ def _narrow(op: Op, state: State, other: State, dst: Reg, src: Reg, linked: list
     if regs[op.dst].id:
         _spread(state, regs[op.dst], op.dst, linked)
         _spread(other, other_regs[op.dst], op.dst, linked)
-
-
-def _narrow_itself(op: Op, regs: list[Reg], other_regs: list[Reg], dst: Reg) -> None:
-    """A register compared with itself: both operands are one place, so each change is seen by the next."""
-    taken, other = compare.learn_same(op.name, op.bits, dst.v)
-    regs[op.dst] = dst.with_value(other)
-    other_regs[op.dst] = dst.with_value(taken)
 
 
 def _lift_null(op: Op, regs: list[Reg], other_regs: list[Reg], dst: Reg, src: Reg) -> None:

@@ -226,7 +226,7 @@ def _check_release(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> N
             invalid("cannot release unowned const bpf_dynptr")
         found = dynptrs.find(walk, reg)
         if found is None or not found.ref:
-            invalid(f"arg {number} is an unacquired reference")
+            invalid(*dynptrs.why_not(reg), f"arg {number} is an unacquired reference")
     elif not reg.ref and not reg.is_null:
         invalid(f"R{number} must be referenced when passed to release function")
     call.release = number

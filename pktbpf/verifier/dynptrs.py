@@ -35,7 +35,7 @@ def _slot(walk: Walk, reg: Reg) -> tuple[Frame, int] | None:
     return frame, position
 
 
-def _why_not(reg: Reg) -> list[str]:
+def why_not(reg: Reg) -> list[str]:
     """The kernel's line for a pointer that cannot be one to a dynptr; empty when it only lies below the stack."""
     offset = _offset(reg)
     if offset is None:
@@ -49,9 +49,6 @@ def find(walk: Walk, reg: Reg) -> Reg | None:
     """What is stored in the slot that a stack pointer names, dynptr or not."""
     place = _slot(walk, reg)
     if place is None:
-        lines = _why_not(reg)
-        if lines:
-            walk.note(*lines)
         return None
     return place[0].stack[place[1]][1]
 
@@ -60,7 +57,7 @@ def argument(walk: Walk, number: int, arg: Arg) -> None:
     """A dynptr argument: an empty place to be filled (uninit), or one that is there. Fails with EINVAL."""
     reg = walk.regs[number]
     if arg.uninit:
-        lines = ["dynptr"] if reg.kind == DYNPTR else _why_not(reg)
+        lines = ["dynptr"] if reg.kind == DYNPTR else why_not(reg)
         if lines:
             invalid(*(lines if lines != ["dynptr"] else ()), "Dynptr has to be an uninitialized dynptr")
         for byte in (0, 8):
@@ -74,7 +71,7 @@ def argument(walk: Walk, number: int, arg: Arg) -> None:
     else:
         place = _slot(walk, reg)
         if place is None or not _whole(place):
-            lines = _why_not(reg) if place is None else []
+            lines = why_not(reg) if place is None else []
             invalid(*lines, f"Expected an initialized dynptr as arg #{number - 1}")
         found = place[0].stack[place[1]][1]
         assert found is not None
@@ -95,7 +92,7 @@ def _whole(place: tuple[Frame, int]) -> bool:
 def _create(walk: Walk, reg: Reg, kind: str) -> None:
     place = _slot(walk, reg)
     if place is None:
-        invalid(*_why_not(reg))
+        invalid(*why_not(reg))
     frame, position = place
     stack.destroy_dynptr(walk, frame, position)
     stack.destroy_dynptr(walk, frame, position - 1)

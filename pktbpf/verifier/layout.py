@@ -164,7 +164,8 @@ class Layout:
         if insn.src in (0, 4):
             return
         if insn.src == 3:
-            unsupported("the address of a kernel variable (btf_id immediate)", index)
+            # Without the kernel's own type information no number names a variable.
+            invalid(f"pseudo btf_id {insn.imm} in ldimm64 isn't KIND_VAR or KIND_FUNC", insn=index)
         if insn.src not in (2, 6) and not (insn.src in (1, 5) and second.imm == 0):
             invalid("unrecognized bpf_ld_imm64 insn", insn=index)
         if insn.src in (5, 6):

@@ -83,8 +83,19 @@ def from_bits(s: Scalar) -> Scalar:
         shi = bound
     if value > ulo:
         ulo = value
-    if value | mask < uhi:
-        uhi = value | mask
+    largest = value | mask
+    if largest < uhi:
+        uhi = largest
+    if mask != M64 and (mask or ulo != value):
+        # Range and bits may have a single number in common: the lowest, the largest or one in between.
+        following = tnum.following((value, mask), ulo)
+        if ulo & ~mask == value:
+            if following > uhi:
+                return exact(ulo)
+        elif following == largest:
+            return exact(largest)
+        elif following <= uhi < tnum.following((value, mask), following):
+            return exact(following)
     return (value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32)
 
 

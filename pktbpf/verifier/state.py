@@ -34,8 +34,9 @@ _PREFIXES = (
 # Letters of stack bytes, as in the kernel's log: unwritten, spilled register, anything, zero, dynptr, iterator.
 INVALID, SPILL, MISC, ZERO_BYTE, DYNPTR_BYTE, ITER_BYTE = "?rm0di"
 
-# Bit that marks a scalar id as "base plus a constant"; the constant is in `off`.
-ADD_CONST = 1 << 31
+# Bits that mark a scalar id as "base plus a constant", by 64- or 32-bit arithmetic; the constant is in `off`.
+ADD_CONST64, ADD_CONST32 = 1 << 31, 1 << 30
+ADD_CONST = ADD_CONST64 | ADD_CONST32
 
 FP = 10
 STACK_LIMIT = 512

@@ -123,6 +123,25 @@ def contains(outer: Tnum, inner: Tnum) -> bool:
     return not inner[1] & ~outer[1] and outer[0] == inner[0] & ~outer[1]
 
 
+def following(a: Tnum, value: int) -> int:
+    """The smallest member above `value`, or the largest of all where there is none."""
+    known, unknown = a
+    if value < known:
+        return known
+    if value >= known | unknown:
+        return known | unknown
+    value += 1
+    wrong = (value ^ known) & ~unknown & M64
+    if not wrong:
+        return value
+    top = 1 << wrong.bit_length() - 1
+    if known & top:
+        return (value & ~(top * 2 - 1)) | (known & (top * 2 - 1))
+    free = unknown & ~value & ~(top * 2 - 1)
+    carry = free & -free
+    return (value & ~(carry * 2 - 1)) | carry | (known & (carry - 1))
+
+
 def low32(a: Tnum) -> Tnum:
     """The low 32 bits, upper ones zero."""
     return a[0] & M32, a[1] & M32

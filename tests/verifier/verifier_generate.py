@@ -448,10 +448,18 @@ def outer(rng: random.Random) -> Code:
     return m.end()
 
 
-FEATURES: dict[str, Callable[[random.Random], Code]] = {
-    "arithmetic": arithmetic, "lookup": lookup, "helpers": helpers_, "packet": packet, "calls": calls, "loops": loops,
-    "maygoto": maygoto, "dynptrs": dynptrs, "outer": outer,
-}  # fmt: skip
+def features(privilege: str = "root") -> dict[str, Callable[[random.Random], Code]]:
+    """The makers whose programs have a chance with that privilege."""
+    import verifier_features as more
+
+    known: dict[str, Callable[[random.Random], Code]] = {
+        "arithmetic": arithmetic, "lookup": lookup, "helpers": helpers_, "packet": packet, "outer": outer,
+        "linked": more.linked, "joins": more.joins, "pointers": more.pointers, "encodings": more.encodings,
+        "anyhelper": lambda rng: more.anyhelper(rng, privilege), "spills": lambda rng: more.spills(rng, privilege),
+    }  # fmt: skip
+    if privilege != "none":
+        known |= {"calls": calls, "loops": loops, "maygoto": maygoto, "dynptrs": dynptrs}
+    return known
 
 
 def mutate(code: Code, rng: random.Random) -> Code:
@@ -494,17 +502,24 @@ def _moved(insn: Insn, index: int, removed: int) -> Insn:
     return insn
 
 
-def program(seed: int, feature: str | None = None) -> tuple[str, tuple[Insn, ...]]:
-    """(feature, instructions) of one seed."""
+def program(seed: int, feature: str | None = None, privilege: str = "root") -> tuple[str, tuple[Insn, ...]]:
+    """(feature, instructions) of one seed. Unprivileged programs mostly write their stack first."""
     rng = random.Random(seed)
-    name = feature or rng.choice(sorted(FEATURES))
-    code = FEATURES[name](rng)
+    known = features(privilege)
+    name = feature or rng.choice(sorted(known))
+    code = known[name](rng)
+    if privilege == "none" and rng.random() < 0.6:
+        code = [I(0x7A, 10, 0, -off, off) for off in range(8, 80, 8)] + code
     for _ in range(rng.choice((0, 0, 1, 1, 1, 2))):
         code = mutate(code, rng)
-    return name, tuple(code)
+    # A map that does not exist is file descriptor 9999, so that the kernel's words are the same everywhere.
+    return name, tuple(i._replace(imm=9999) if i.code == 0x18 and i.src in (1, 2) and not 0 <= i.imm < 18 else i
+                       for i in code)  # fmt: skip
 
 
-def programs(first: int, count: int, feature: str | None = None) -> Iterator[tuple[int, str, tuple[Insn, ...]]]:
+def programs(
+    first: int, count: int, feature: str | None = None, privilege: str = "root"
+) -> Iterator[tuple[int, str, tuple[Insn, ...]]]:
     """(seed, feature, instructions) for `count` seeds."""
     for seed in range(first, first + count):
-        yield seed, *program(seed, feature)
+        yield seed, *program(seed, feature, privilege)

@@ -48,7 +48,7 @@ MAPS: tuple[tuple[MapSpec, bool], ...] = (
     (MapSpec("PERF_EVENT_ARRAY", 4, 4, 2, name="perf"), True),
     (MapSpec("SOCKMAP", 4, 4, 2, name="socks"), False),
 )
-_LINE = re.compile(r"^(\d+): \([0-9a-f]{2}\) ")
+_LINE = re.compile(r"^(\d+): (?:\([0-9a-f]{2}\) |BUG_[0-9a-f]{2}$)")
 _NOISE = ("processed ", "verification time", "stack depth ")
 
 
@@ -112,7 +112,7 @@ def parse(number: int, log: str) -> Verdict:
     """Refusing instruction and first error line out of a level 1 log."""
     if not number:
         return Verdict(0, log=log)
-    looping = re.search(r"^infinite loop detected at insn (\d+)$", log, re.MULTILINE)
+    looping = re.search(r"infinite loop detected at insn (\d+)$", log, re.MULTILINE)
     if looping:
         return Verdict(number, int(looping[1]), looping[0], log)
     lines = [line.split("processed ")[0] for line in log.splitlines() if not line.startswith(_NOISE)]
@@ -156,12 +156,14 @@ class Oracle:
     @contextlib.contextmanager
     def unprivileged(self, privilege: str = "none") -> Iterator[None]:
         """A child that is nobody (or has CAP_BPF alone) answers meanwhile."""
-        before = SYSCTL.read_text()
+        before = "2\n"
         SYSCTL.write_text("0")
         ask, answer = os.pipe(), os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
+                os.close(ask[1])
+                os.close(answer[0])
                 _serve(ask[0], answer[1], privilege)
             finally:
                 os._exit(0)
