@@ -69,7 +69,7 @@ class Origins:
         if known == "ALU_XOR_X":
             self.a = combine("^", self.a, self.x)
         else:
-            self.a = source if known is None else Named(f"skb.{ancillary.BY_NAME[known].word}")
+            self.a = source if known is None else Named(metadata_name(known))
 
     def _move(self, name: str, k: int) -> None:
         match name:
@@ -95,6 +95,12 @@ class Origins:
                 self.a = self.x
             case "NEG":
                 self.a = combine("-", Const(0), self.a)
+
+
+def metadata_name(ancillary_name: str) -> str:
+    """What an ancillary load gives, as `__sk_buff` calls it where it has a field for it."""
+    row = ancillary.BY_NAME[ancillary_name]
+    return f"skb.{row.field or row.word}"
 
 
 def position(packet: Packet, offset: int) -> int | None:
@@ -169,7 +175,8 @@ def _metadata(
     """What an ancillary load or a length load gave."""
     if row.name.startswith("LD_ABS") and insn.k in ancillary.BY_K and ancillary.BY_K[insn.k].name != "ALU_XOR_X":
         assert isinstance(origins.a, Named)
-        return [Read(origins.a.name, -1, 4, machine.a, f"{origins.a.name} = {machine.a}")]
+        shown = format_number(origins.a, machine.a, dissection)
+        return [Read(origins.a.name, -1, 4, machine.a, f"{origins.a.name} = {shown}")]
     if row.name in ("LD_LEN", "LDX_LEN"):
         return [Read("packet length", -1, 4, machine.packet.length, f"packet length = {machine.packet.length}")]
     return []

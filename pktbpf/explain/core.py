@@ -2,11 +2,13 @@
 
 A run with a budget of n instructions stops after the n-th with its registers and stack in place; running again with
 another budget is a step forward or back. Maps and the helpers' state are put back before every run, so each sees the
-same world; `commit` runs the packet for good.
+same world.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pktbpf.engine.base import Env, Fault, Skbs
+from pktbpf.engine.image import OP
+from pktbpf.engine.image import word as pack
 from pktbpf.engine.interpreter import ENGINE
 from pktbpf.engine.linker import Linked
 from pktbpf.maps.face import Map
@@ -105,9 +109,6 @@ class Core:
         """The verdict had the branch at `slot` gone that way, each time. None where the run does not end."""
         word = self.linked.words[slot]
         distance = (int(word) >> 16) & 0xFFFF if taken else 0
-        from pktbpf.engine.image import OP
-        from pktbpf.engine.image import word as pack
-
         self.linked.words[slot] = pack(OP["JA"], off=distance)
         try:
             _, ended, verdict, fault = self._run(self.budget)
@@ -115,16 +116,18 @@ class Core:
             self.linked.words[slot] = word
         return verdict if ended and fault is Fault.NONE else None
 
-    def commit(self) -> None:
-        """Run the packet for good: what it does to maps stays."""
-        self._restore()
-        self.runner.budget = self.budget
-        self.runner.run(self.skbs)
-        self._saved = [(block, block.copy()) for block in self._memory()]
-
     def restore(self) -> None:
         """Put maps and helpers' state back as they were before the packet."""
         self._restore()
+
+    @contextmanager
+    def world(self, steps: int) -> Iterator[None]:
+        """Maps as they are after so many instructions."""
+        self._run(steps)
+        try:
+            yield
+        finally:
+            self._restore()
 
     def owner(self, slot: int) -> tuple[int, Program, int]:
         """(index, program, slot in that program) of a slot of the linked image."""
@@ -134,9 +137,12 @@ class Core:
 
 
 def one_row(skbs: Skbs, row: int) -> Skbs:
-    """A view of one packet."""
+    """One packet with bytes of its own, which stay when the reader's buffer goes on."""
     part = slice(row, row + 1)
+    base, head, captured = int(skbs.base[row]), int(skbs.head[row]), max(int(skbs.captured[row]), 0)
+    data = skbs.data[base - head : base + captured].copy()
     return replace(
-        skbs, base=skbs.base[part], length=skbs.length[part], captured=skbs.captured[part], head=skbs.head[part],
-        meta=skbs.meta[part] if len(skbs.meta) else skbs.meta, delivered=skbs.delivered[part],
+        skbs, data=data if len(data) else np.zeros(1, dtype=np.uint8), base=skbs.head[part].copy(),
+        length=skbs.length[part].copy(), captured=skbs.captured[part].copy(), head=skbs.head[part].copy(),
+        meta=(skbs.meta[part] if len(skbs.meta) else skbs.meta).copy(), delivered=skbs.delivered[part].copy(),
     )  # fmt: skip

@@ -38,6 +38,7 @@ def trace_extended(trace: Trace, core: Core, limit: int = LIMIT) -> Trace:
         last = trace.steps[-1]
         if last.text.startswith(("r0 = *(u8 *)skb", "r0 = *(u16 *)skb", "r0 = *(u32 *)skb")):
             trace.ending = "a packet load outside of the packet ends the program with 0"
+    trace.world = core.world
     slots = _branch_slots(trace, core)
     trace.rerun = lambda step: _rerun(core, slots, step)
     return trace

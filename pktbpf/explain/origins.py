@@ -19,7 +19,7 @@ _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 _STACK, _CONTEXT, _FIRST_MAP = 1, 2, 16
 _MAP_POINTER = 1 << 62
 LOOKUP, LOAD_BYTES, LOAD_RELATIVE = 1, 26, 68
-_NETWORK_ORDER = {"skb.protocol", "skb.vlan_proto"}
+_NETWORK_ORDER = {f"{name} (network order)": name for name in ("skb.protocol", "skb.vlan_proto")}
 
 
 class Origins:
@@ -64,8 +64,9 @@ class Origins:
         except Faulted:
             return []
         name = f"skb.{found.name}"
-        shown = f"{_swap(value, 2):#06x} (network order)" if name in _NETWORK_ORDER else str(value)
-        return [Read(name, -1, row.size, value, f"{name} = {shown}")]
+        if f"{name} (network order)" in _NETWORK_ORDER:
+            return [Read(f"{name} (network order)", -1, row.size, value, f"{name} = {_swap(value, 2):#06x}")]
+        return [Read(name, -1, row.size, value, f"{name} = {value}")]
 
     def _load_bytes(self, number: int, regs: tuple[int, ...]) -> list[Read]:
         at, size = self._place(number, regs)
@@ -108,7 +109,7 @@ class Origins:
                 return Condition(row.operation, Bytes(left.at, left.size), Const(_swap(b, left.size)),
                                  _swap(a, left.size), _swap(b, left.size), holds)  # fmt: skip
             if isinstance(left, Named) and left.name in _NETWORK_ORDER and b < 1 << 16:
-                host = Named(f"{left.name} (host order)")
+                host = Named(_NETWORK_ORDER[left.name])
                 return Condition(row.operation, host, Const(_swap(b, 2)), _swap(a, 2), _swap(b, 2), holds)
         return Condition(row.operation, left, right, a, b, holds)
 
@@ -157,7 +158,7 @@ class Origins:
         if isinstance(value, Bytes) and value.size * 8 == row.bits:
             self.regs[insn.dst] = Bytes(value.at, value.size, not value.swapped)
         elif isinstance(value, Named) and value.name in _NETWORK_ORDER:
-            self.regs[insn.dst] = Named(f"{value.name} (host order)")
+            self.regs[insn.dst] = Named(_NETWORK_ORDER[value.name])
         else:
             self.regs[insn.dst] = UNKNOWN
 

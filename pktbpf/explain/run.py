@@ -5,12 +5,13 @@ A program with maps sees the packets before N first, so that its maps are as the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pktbpf import loader
 from pktbpf.capture.open import open_capture
-from pktbpf.engine.base import AttachProfile, Env, Fault, Skbs, profile
+from pktbpf.engine.base import AttachProfile, Env, Fault, Layer, Skbs, profile
+from pktbpf.engine.interpreter import ENGINE, Interpreted
 from pktbpf.engine.reference import Random
 from pktbpf.engine.reference_packet import Packet
 from pktbpf.engine.skb import view
@@ -75,23 +76,23 @@ class Tracer:
 
     def __init__(
         self, capture: Any, argument: str, *, attach: str = "packet", env: Env | None = None, optimize: bool = True,
-        limit: int = LIMIT,
+        program: str | None = None, limit: int = LIMIT,
     ):  # fmt: skip
         self.capture, self.argument = capture, argument
         self.profile, self.env, self.optimize, self.limit = profile(attach), env or Env(), optimize, limit
+        self._program = program
         self._expression = loader.is_expression(argument)
         self._prepared: dict[int | None, Verified] = {}
+        self._runners: dict[int, Interpreted] = {}
         self.instance = Instance(admit=verify, cpus=self.env.cpu + 1)
 
     def program(self, linktype: int) -> Verified:
         """The program for packets of a link type, its maps live."""
-        from pktbpf.engine.base import Layer
-
         seen = linktype if self.profile.layer is Layer.LINK else 12
         key = seen if self._expression else None
         if key not in self._prepared:
             loaded = loader.load_filter_argument(
-                self.argument, linktype=seen, optimize=self.optimize, **({"savefile": True} if self._expression else {})
+                self.argument, linktype=seen, optimize=self.optimize, program=self._program, savefile=self._expression
             )
             self._prepared[key] = self.instance.bind(verify(loaded))
         return self._prepared[key]
@@ -119,17 +120,19 @@ class Tracer:
 
     def _advance(self, verified: Verified, skbs: Skbs, row: int) -> None:
         """Let a program with maps see a packet for good."""
-        from pktbpf.engine.interpreter import ENGINE
+        if id(verified) not in self._runners:
+            self._runners[id(verified)] = ENGINE.prepare(verified, self.env)
+        self._runners[id(verified)].run(one_row(skbs, row))
 
-        key = id(verified)
-        if not hasattr(self, "_runners"):
-            self._runners: dict[int, Any] = {}
-        if key not in self._runners:
-            self._runners[key] = ENGINE.prepare(verified, self.env)
-        self._runners[key].run(one_row(skbs, row))
+    def some(self, wanted: Iterable[int]) -> Iterator[tuple[int, Trace]]:
+        """As `traces`; UsageError at the end where the capture has fewer packets."""
+        numbers = set(wanted)
+        for number, trace in self.traces(numbers):
+            numbers.discard(number)
+            yield number, trace
+        if numbers:
+            raise UsageError(f"{self.capture}: there is no packet {min(numbers)}")
 
     def one(self, number: int) -> Trace:
         """The trace of packet `number`, from 1. UsageError where the capture has fewer."""
-        for _, trace in self.traces({number}):
-            return trace
-        raise UsageError(f"{self.capture}: there is no packet {number}")
+        return next(trace for _, trace in self.some({number}))

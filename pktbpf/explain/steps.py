@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from pktbpf.engine.base import AttachProfile, Fault, Layer
 from pktbpf.engine.reference_packet import Packet
 from pktbpf.explain.fields import Dissection, dissect
 from pktbpf.explain.values import Condition
+from pktbpf.maps.face import Map
 from pktbpf.program import Program
 
 
@@ -59,7 +61,8 @@ class Trace:
 
     steps: executed instructions in order. verdict: u32 return value. kept, length: bytes kept and skb->len. ending: why
     the run ended other than by a return, "" for a return. omitted: steps run but not recorded. show: register value ->
-    text. rerun(step, other) -> verdict with the branch of that step sent the other way, None where it cannot be told.
+    text. rerun(step) -> verdict with the branch of that step sent the other way, None where it cannot be told. maps:
+    the program's by name; inside world(n) they are as after n steps.
     """
 
     program: Program
@@ -75,7 +78,8 @@ class Trace:
     omitted: int = 0
     show: Callable[[str, int], str] = lambda name, value: f"{value:#x}"
     rerun: Callable[[Step], int | None] = lambda step: None
-    maps: Mapping[str, object] = field(default_factory=dict)
+    maps: Mapping[str, Map] = field(default_factory=dict)
+    world: Callable[[int], AbstractContextManager[None]] = lambda steps: nullcontext()
 
     @property
     def accepted(self) -> bool:

@@ -124,6 +124,8 @@ def format_number(expr: Expr, value: int, packet: Dissection) -> str:
             text = value.to_bytes(4, "big") if value < 1 << 32 else b""
             shown = f' ("{text.decode()}")' if text and all(32 <= b < 127 for b in text) else ""
             return f"{value:#010x}{shown}"
+    if isinstance(expr, Named) and expr.name in ("skb.protocol", "skb.vlan_proto"):
+        return f"{value:#06x}"
     if isinstance(expr, Op) and expr.operator == "&":
         return str(value) if value < 10 else f"{value:#x}"
     return str(value) if value < 0x10000 else f"{value:#x}"
@@ -148,6 +150,8 @@ class Condition:
         name = describe(self.left, packet)
         if self.operation == "JSET":
             return self._bits(name, packet)
+        if name.startswith("lookup in ") and self.right == Const(0):
+            return f"{name}: {'found' if self.left_value else 'not found'}"
         have = format_number(self.left, self.left_value, packet)
         want = (
             format_number(self.left, self.right_value, packet)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pktbpf.engine.base import Fault
+from pktbpf.explain.outcomes import classic_outcomes, extended_outcomes
 from pktbpf.explain.steps import Step, Trace
 from pktbpf.explain.values import Bytes, Condition, Const, Expr
 
@@ -32,10 +33,10 @@ def reason(trace: Trace) -> Reason:
     if last is not None and (trace.ending or trace.fault is not Fault.NONE):
         return Reason((last,), (last,), last)
     turning = _turning(trace)
-    commit = _commit(trace, turning)
+    commit = _commit(trace)
     found = turning or ([commit] if commit is not None else [])
     found = _without_implied(found, trace)
-    return Reason(tuple(_most_telling(found)), tuple(found), commit or last)
+    return Reason(tuple(_most_telling(found)), tuple(found), (found[-1] if found else None) or last)
 
 
 def _turning(trace: Trace) -> list[Step]:
@@ -51,39 +52,22 @@ def _turning(trace: Trace) -> list[Step]:
     return out
 
 
-def _commit(trace: Trace, turning: list[Step]) -> Step | None:
+def _commit(trace: Trace) -> Step | None:
     """The last branch whose other direction may lead to another verdict at all, by the program's own graph."""
-    if trace.program.classic is not None:
-        outcomes = _classic_outcomes(trace)
-        for step in reversed(trace.branches()):
-            insn = trace.program.classic.insns[step.slot]
-            other = step.slot + 1 + (insn.jf if step.taken else insn.jt)
-            if (not trace.accepted) in outcomes[other]:
-                return step
-    if turning:
-        return turning[-1]
-    branches = trace.branches()
-    return branches[-1] if branches else None
-
-
-def _classic_outcomes(trace: Trace) -> list[frozenset[bool]]:
-    """Per instruction, whether it can end in acceptance, in rejection, or both. Jumps go forward, so one pass back."""
+    other = not trace.accepted
     classic = trace.program.classic
-    assert classic is not None
-    out: list[frozenset[bool]] = [frozenset()] * len(classic.insns)
-    for pc in range(len(classic.insns) - 1, -1, -1):
-        insn = classic.insns[pc]
-        row = insn.row
-        assert row is not None
-        if row.name == "RET_K":
-            out[pc] = frozenset({insn.k != 0})
-        elif row.name == "RET_A":
-            out[pc] = frozenset({True, False})
-        elif row.branch:
-            out[pc] = out[pc + 1 + insn.jt] | out[pc + 1 + insn.jf]
-        else:
-            out[pc] = out[pc + 1 + (insn.k if row.name == "JA" else 0)]
-    return out
+    outcomes = classic_outcomes(classic) if classic is not None else []
+    for step in reversed(trace.branches()):
+        if classic is not None:
+            insn = classic.insns[step.slot]
+            if other in outcomes[step.slot + 1 + (insn.jf if step.taken else insn.jt)]:
+                return step
+            continue
+        program = trace.programs[step.program]
+        target = step.slot + 1 + (0 if step.taken else program.insns[step.slot].off)
+        if other in extended_outcomes(program, target, step.before["r0"] & 0xFFFFFFFF != 0):
+            return step
+    return None
 
 
 def _without_implied(steps: list[Step], trace: Trace) -> list[Step]:
@@ -100,7 +84,7 @@ def _without_implied(steps: list[Step], trace: Trace) -> list[Step]:
         assert condition is not None
         text = condition.text(trace.dissection)
         implied = not condition.positive and condition.left in known and condition.operation in ("JEQ", "JNE")
-        if not implied and text not in said:
+        if not implied and text not in said and not isinstance(condition.left, Const):
             out.append(step)
             said.add(text)
     return out or steps
@@ -138,7 +122,7 @@ def sentence(trace: Trace, *, all_reasons: bool = False) -> str:
         return f"rejected because the run ended with the fault {trace.fault.name.lower()} at {_where(trace)}"
     if trace.ending:
         return f"rejected because {_where(trace)} loads outside of the packet of {trace.packet.length} bytes"
-    return f"{verdict} because the program returns {trace.verdict:#x} whatever the packet is"
+    return f"{verdict} because every way that the program can go from here returns {trace.verdict:#x}"
 
 
 def _said(step: Step, trace: Trace) -> str:

@@ -1,0 +1,50 @@
+"""What `trace`, `why` and `debug` share: the options that name a filter, a packet and the world around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pktbpf.explain.run import Tracer
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PROFILES = ("packet", "packet-dgram", "udp", "raw-ip", "unix")
+
+
+def tracing_options(function: F) -> F:
+    """CAPTURE, --filter, --attach and what the packets' world is."""
+    for option in reversed((
+        click.argument("capture", metavar="CAPTURE"),
+        click.option("-F", "--filter", "prog", required=True, metavar="PROG",
+                     help="A file in any form, or a pcap-filter expression."),
+        click.option("--program", metavar="NAME", help="Which program of an object."),
+        click.option("--attach", type=click.Choice(PROFILES), default="packet", help="The filter's socket [packet]."),
+        click.option("--meta", multiple=True, metavar="NAME=N", help="Set metadata of all packets: mark=5, ..."),
+        click.option("--mac", metavar="ADDR", help="The station's own address."),
+        click.option("--strip-vlan", is_flag=True, help="Move the outer VLAN tag into metadata."),
+        click.option("--seed", type=int, default=0, metavar="N", help="Seed of the random numbers [0]."),
+        click.option("--cpu", type=click.IntRange(min=0), default=0, metavar="N", help="Number of the processor [0]."),
+        click.option("-O", "no_optimize", is_flag=True, help="Compile an expression without libpcap's optimizer."),
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def tracer(options: dict[str, Any], limit: int | None = None) -> Tracer:
+    """The Tracer that the options describe."""
+    from pktbpf.cli.replay import _mac, _metadatum
+    from pktbpf.engine.base import Env
+    from pktbpf.explain.extended_trace import LIMIT
+    from pktbpf.explain.run import Tracer
+    from pktbpf.replayer.api import environment
+
+    metadata: dict[str, int | None] = dict(_metadatum(text) for text in options["meta"])
+    env = Env(mac=_mac(options["mac"]), strip_vlan=options["strip_vlan"], seed=options["seed"], cpu=options["cpu"])
+    return Tracer(
+        options["capture"], options["prog"], attach=options["attach"], env=environment(env, metadata),
+        optimize=not options["no_optimize"], program=options["program"], limit=limit or LIMIT,
+    )  # fmt: skip
