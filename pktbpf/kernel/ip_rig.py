@@ -9,17 +9,17 @@ floor 8) over IPv4 and IPv6, `raw-ip` (byte 0 is the IP header, floor 1) over IP
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Self
 
 from pktbpf.errors import KernelUnavailable
 from pktbpf.kernel import attach
 from pktbpf.kernel.affinity import one_processor
 from pktbpf.kernel.namespace import LINEAR, MAC, NAME, Namespace, Tap
 from pktbpf.kernel.observed import DROPPED, UNDELIVERED, Observed, Seen
+from pktbpf.kernel.rigs import Rig
 from pktbpf.kernel.routing import accept_every_address
 
 _ETHERNET = 14
@@ -33,7 +33,7 @@ _EXTENSIONS = (0, 60)
 Key = tuple[int, int]
 
 
-class IpRig:
+class IpRig(Rig):
     """`udp` or `raw-ip`. One socket per destination port or IP protocol is opened when a packet asks for it."""
 
     linear = LINEAR
@@ -97,9 +97,11 @@ class IpRig:
         self._close_sockets()
         with one_processor() as cpu:
             places = [self._place(frame) for frame in frames]
-            free = [self._length(frame, place) for frame, place in zip(frames, places, strict=True)]
-            self._close_sockets()
-            self._put = put
+            try:
+                free = [self._length(frame, place) for frame, place in zip(frames, places, strict=True)]
+            finally:
+                self._close_sockets()
+                self._put = put
             lengths: list[int] = []
             seen: list[Seen | None] = []
             for frame, place, whole in zip(frames, places, free, strict=True):
@@ -176,8 +178,9 @@ class IpRig:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, NAME.encode())
-        if self._put is not None:
-            self._put(sock)
+        refused = self._put(sock) if self._put is not None else 0
+        if refused:  # without its program the socket would accept everything
+            raise OSError(refused, f"{os.strerror(refused)}: the program on another socket of the {self.profile} rig")
         if self.profile == "udp":
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -192,14 +195,6 @@ class IpRig:
     def close(self) -> None:
         """Close sockets, device and namespace."""
         self._undo.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _udp_offset(frame: bytes) -> tuple[int, int] | None:

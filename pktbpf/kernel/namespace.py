@@ -39,17 +39,26 @@ def _check(result: int, what: str) -> None:
         raise KernelUnavailable(ctypes.get_errno(), what)
 
 
+def _present() -> int:
+    """A descriptor of the namespace that this thread is in."""
+    try:
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelUnavailable(error.errno or 0, "/proc/thread-self/ns/net") from None
+
+
 class Namespace:
     """A fresh network namespace. `close` lets go of it."""
 
     def __init__(self) -> None:
         library = libc()
         with contextlib.ExitStack() as undo:
-            self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            self._home = _present()
             undo.callback(os.close, self._home)
             _check(library.unshare(_CLONE_NEWNET), "a network namespace")
             try:
-                self._own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                self._own = _present()
+                undo.callback(os.close, self._own)
             finally:
                 _check(library.setns(self._home, _CLONE_NEWNET), "the way back to the own network namespace")
             undo.pop_all()

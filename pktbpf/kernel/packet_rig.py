@@ -11,14 +11,12 @@ import contextlib
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Self
 
 from pktbpf.errors import KernelUnavailable
-from pktbpf.kernel import attach
 from pktbpf.kernel.affinity import one_processor
-from pktbpf.kernel.namespace import LINEAR, Namespace, Tap
+from pktbpf.kernel.namespace import LINEAR, NAME, Namespace, Tap
 from pktbpf.kernel.observed import DROPPED, UNDELIVERED, Observed, Seen
+from pktbpf.kernel.rigs import SocketRig
 
 _SOL_PACKET, _PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING = 263, 8, 23
 _ETH_P_ALL = 0x0003
@@ -31,7 +29,7 @@ ETHERNET_HEADER = 14
 _OUTGOING = 4
 
 
-class PacketRig:
+class PacketRig(SocketRig):
     """Profile `packet` (byte 0 is the link header) or, with `datagram`, `packet-dgram` (the network header)."""
 
     linear = LINEAR
@@ -61,26 +59,16 @@ class PacketRig:
                 made = socket.socket(socket.AF_PACKET, kind, 0)
             except OSError as error:
                 raise KernelUnavailable(error.errno or 0, "AF_PACKET sockets") from None
-        made.setblocking(False)
-        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-        made.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        with self._space.entered():
-            made.bind(("tap0", _ETH_P_ALL))
+        try:
+            made.setblocking(False)
+            made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+            made.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            with self._space.entered():
+                made.bind((NAME, _ETH_P_ALL))
+        except OSError as error:
+            made.close()
+            raise KernelUnavailable(error.errno or 0, "an AF_PACKET socket on the TAP device") from None
         return made
-
-    def attach_classic(self, code: bytes) -> int:
-        """Put `struct sock_filter[]` on the socket: 0 or the errno. The old program is taken off first."""
-        attach.detach(self.filtered)
-        return attach.attach_classic(self.filtered, code)
-
-    def attach_extended(self, program_fd: int) -> int:
-        """Put a program loaded by bpf(2) on the socket: 0 or the errno."""
-        attach.detach(self.filtered)
-        return attach.attach_extended(self.filtered, program_fd)
-
-    def detach(self) -> int:
-        """Take the program off: 0 or ENOENT."""
-        return attach.detach(self.filtered)
 
     def run(self, packets: Iterable[bytes | memoryview]) -> Observed:
         """Frames coming in, each from its link header on: the verdicts of the attached program."""
@@ -103,7 +91,7 @@ class PacketRig:
             sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         with sender, self._outgoing_visible(), one_processor() as cpu:
             with self._space.entered():
-                sender.bind(("tap0", 0))
+                sender.bind((NAME, 0))
             for packet in packets:
                 try:
                     sender.send(packet)
@@ -170,14 +158,6 @@ class PacketRig:
     def close(self) -> None:
         """Close sockets, device and namespace."""
         self._undo.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _behind_tags(frame: bytes) -> int:

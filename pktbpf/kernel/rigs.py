@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
 from pktbpf.errors import UsageError
+from pktbpf.kernel import attach
 from pktbpf.kernel.observed import Observed
 
 NAMES: tuple[str, ...] = ("unix", "packet", "packet-dgram", "udp", "raw-ip")
@@ -39,11 +41,34 @@ class Rig(Protocol):
         """Leave nothing behind."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
+
+
+class SocketRig(Rig, Protocol):
+    """A rig whose program sits on one socket, `filtered`."""
+
+    filtered: socket.socket
+
+    def attach_classic(self, code: bytes) -> int:
+        """Put `struct sock_filter[]` on the socket: 0 or the errno. The old program is taken off first, since both
+        would count against net.core.optmem_max at once."""
+        attach.detach(self.filtered)
+        return attach.attach_classic(self.filtered, code)
+
+    def attach_extended(self, program_fd: int) -> int:
+        """Put a program loaded by bpf(2) on the socket: 0 or the errno."""
+        attach.detach(self.filtered)
+        return attach.attach_extended(self.filtered, program_fd)
+
+    def detach(self) -> int:
+        """Take the program off: 0 or ENOENT."""
+        return attach.detach(self.filtered)
 
 
 def open_rig(name: str) -> Rig:

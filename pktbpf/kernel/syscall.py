@@ -19,10 +19,8 @@ from pktbpf.errors import KernelUnavailable
 
 MAP_CREATE, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_NEXT_KEY, PROG_LOAD = range(6)
 PROG_TEST_RUN = 10
-PROG_GET_FD_BY_ID = 13
 OBJ_GET_INFO_BY_FD = 15
 MAP_LOOKUP_AND_DELETE_ELEM = 21
-MAP_LOOKUP_BATCH = 24
 MAP_FREEZE = 22
 BTF_LOAD = 18
 
@@ -228,18 +226,9 @@ def create_map(
     """BPF_MAP_CREATE: the new file descriptor. kind: `BPF_MAP_TYPE_` name without the prefix. Raises OSError."""
     attr = bytearray(_ATTR_SIZE)
     struct.pack_into(
-        "<IIIIIII16s",
-        attr,
-        0,
-        MAP_TYPES[kind],
-        key_size,
-        value_size,
-        max_entries,
-        flags,
-        inner_fd,
-        0,
+        "<IIIIIII16s", attr, 0, MAP_TYPES[kind], key_size, value_size, max_entries, flags, inner_fd, 0,
         name.encode()[:15],
-    )
+    )  # fmt: skip
     struct.pack_into("<Q", attr, 64, extra)
     return bpf(MAP_CREATE, attr)[0]
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Self
 
 from pktbpf.errors import KernelUnavailable
-from pktbpf.kernel import attach
 from pktbpf.kernel.affinity import one_processor
 from pktbpf.kernel.observed import DROPPED, Observed, Seen
+from pktbpf.kernel.rigs import SocketRig
 
 # What an unprivileged sender gets from net.core.wmem_default; a larger buffer is asked for below.
 _BUFFER = 1 << 20
 
 
-class UnixRig:
+class UnixRig(SocketRig):
     """Attach a program, then `run` packets through it. A context manager; both sockets close at its end."""
 
     profile = "unix"
@@ -33,11 +31,11 @@ class UnixRig:
 
             raise KernelUnavailable(errno.ENOSYS, "AF_UNIX socket filters")
         try:
-            self.receiver, self.sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self.filtered, self.sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         except OSError as error:
             raise KernelUnavailable(error.errno or 0, "AF_UNIX datagram sockets") from None
         self.sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        self.receiver.setblocking(False)
+        self.filtered.setblocking(False)
         self.sender.setblocking(False)
         self._space = memoryview(bytearray(self.largest + 1))
 
@@ -46,24 +44,9 @@ class UnixRig:
         """Bytes of the largest datagram that can be sent (the socket's send buffer, minus the kernel's own share)."""
         return self.sender.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - 32
 
-    def attach_classic(self, code: bytes) -> int:
-        """Put `struct sock_filter[]` on the receiver: 0 or the errno. The old program is taken off first, since both
-        would count against net.core.optmem_max at once."""
-        attach.detach(self.receiver)
-        return attach.attach_classic(self.receiver, code)
-
-    def attach_extended(self, program_fd: int) -> int:
-        """Put a program loaded by bpf(2) on the receiver: 0 or the errno."""
-        attach.detach(self.receiver)
-        return attach.attach_extended(self.receiver, program_fd)
-
-    def detach(self) -> int:
-        """Take the program off: 0 or ENOENT."""
-        return attach.detach(self.receiver)
-
     def lengths(self, packets: Iterable[bytes | memoryview]) -> list[int]:
         """Kept bytes per packet, DROPPED (-1) for a dropped one. Raises OSError (EMSGSIZE) beyond `largest`."""
-        send, receive, space = self.sender.send, self.receiver.recv_into, self._space
+        send, receive, space = self.sender.send, self.filtered.recv_into, self._space
         out = []
         for packet in packets:
             send(packet)
@@ -83,13 +66,5 @@ class UnixRig:
 
     def close(self) -> None:
         """Close both sockets."""
-        self.receiver.close()
+        self.filtered.close()
         self.sender.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

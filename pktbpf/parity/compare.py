@@ -119,10 +119,13 @@ class Session:
         self._loaded = Loaded()
 
     def __enter__(self) -> Self:
-        number, log = self._attach()
-        if number:
-            self.__exit__(None, None, None)
-            raise ProgramRefused(number, None, "the live kernel refuses the program", log=log)
+        try:
+            number, log = self._attach()
+            if number:
+                raise ProgramRefused(number, None, "the live kernel refuses the program", log=log)
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def _attach(self) -> tuple[int, str]:
@@ -155,6 +158,9 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self.rig.detach()
         self._loaded.close()
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import random
 import struct
 
-MAC = bytes.fromhex("02b0f0000001")
-
+from pktbpf.kernel.namespace import MAC
 
 _OTHER_TYPES = (
     0x88CC, 0x8863, 0x8864, 0x8864, 0x8847, 0x8848, 0x88F7, 0x9000, 0x88CA, 0x8906, 0x8902, 0x8035, 0x4305, 0x88FB,

@@ -36,7 +36,8 @@ def test_loaded_program_tells_its_tag_and_code() -> None:
     fd = syscall.load_program(RETURN_5, name="five")
     try:
         info = syscall.program_info(fd)
-        assert info.xlated == RETURN_5
+        if info.xlated or not os.geteuid():  # who lacks CAP_PERFMON is not shown the code
+            assert info.xlated == RETURN_5
         assert info.tag == Program.from_bytes(RETURN_5).tag
         assert (info.name, info.type, info.verified_insns) == ("five", syscall.PROG_TYPE_SOCKET_FILTER, 2)
         assert syscall.run_once(fd, bytes(60))[0] == 5

@@ -220,6 +220,40 @@ def test_nothing_is_left_behind(packet: Rig) -> None:
     assert sorted(path.name for path in Path("/sys/class/net").iterdir()) == devices
 
 
+@pytest.mark.parametrize("step", ["namespace.Tap._set_up", "bind", "ip_rig.accept_every_address"])
+def test_nothing_is_left_behind_by_a_rig_that_cannot_open(
+    step: str, packet: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "refused")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    namespace = Path("/proc/thread-self/ns/net").readlink()
+    with monkeypatch.context() as patched:
+        if "bind" in step:
+            patched.setattr("pktbpf.kernel.packet_rig.NAME", "no-such-device")
+        else:
+            patched.setattr(f"pktbpf.kernel.{step}", refuse)
+        with pytest.raises(KernelUnavailable):
+            IpRig("udp") if "ip_rig" in step else PacketRig()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert Path("/proc/thread-self/ns/net").readlink() == namespace
+
+
+def test_a_socket_without_its_program_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program is on every socket that a packet is judged by, or the run ends."""
+    try:
+        rig = IpRig("udp")
+    except KernelUnavailable as reason:
+        pytest.skip(str(reason))
+    with rig:
+        assert rig.attach_classic(RET_ALL) == 0
+        monkeypatch.setattr("pktbpf.kernel.attach.attach_classic", lambda sock, program: errno.ENOMEM)
+        with pytest.raises(OSError, match="another socket of the udp rig") as caught:
+            rig.run([PacketMaker(1, deliverable=True).frame() for _ in range(20)])
+        assert caught.value.errno == errno.ENOMEM
+
+
 LIVE_ONLY = {"ifindex", "ingress_ifindex", "queue_mapping", "cpu", "timestamp"}
 
 

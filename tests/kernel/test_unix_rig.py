@@ -72,11 +72,11 @@ def test_refused_program_leaves_none_behind(rig: UnixRig) -> None:
 
 
 def test_read_back_and_lock(rig: UnixRig) -> None:
-    assert attach.read_back(rig.receiver) == b""
+    assert attach.read_back(rig.filtered) == b""
     assert rig.detach() == errno.ENOENT
     assert rig.attach_classic(RET_LEN) == 0
-    assert attach.read_back(rig.receiver) == RET_LEN
-    assert attach.lock(rig.receiver) == 0
+    assert attach.read_back(rig.filtered) == RET_LEN
+    assert attach.lock(rig.filtered) == 0
     assert rig.detach() == errno.EPERM
     assert rig.attach_classic(DROP) == errno.EPERM
     assert rig.lengths([b"ab"]) == [2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +13,7 @@ from pktbpf.engine.base import Fault, Outcome
 from pktbpf.errors import KernelUnavailable, ProgramRefused
 from pktbpf.filter import verify
 from pktbpf.isa.classic import ClassicInsn
+from pktbpf.kernel.loading import Loaded
 from pktbpf.kernel.observed import DROPPED, UNDELIVERED, Observed, Seen
 from pktbpf.kernel.unix_rig import UnixRig
 from pktbpf.parity.compare import Comparison, Session, compare, judge
@@ -47,6 +50,30 @@ def test_judge_sees_each_kind_of_difference() -> None:
     assert result.first is not None
     assert (result.first.index, result.first.ours.kept, result.first.kernel.kept) == (1, 4, 3)
     assert result.first.packet == b"abcdef"
+
+
+class _Deaf(UnixRig):
+    """A kernel that can no longer be asked when the program is to be attached."""
+
+    def attach_extended(self, program_fd: int) -> int:
+        raise KernelUnavailable(errno.EPERM, "SO_ATTACH_BPF")
+
+
+def test_a_session_that_cannot_start_keeps_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def load(loaded: Loaded, program: Program) -> int:
+        made.append(os.open(os.devnull, os.O_RDONLY))
+        loaded._programs[id(program)] = made[-1]
+        return made[-1]
+
+    monkeypatch.setattr(Loaded, "program", load)
+    verified = verify(ClassicProgram((insn("RET_K", 1),)))
+    with _Deaf() as rig, pytest.raises(KernelUnavailable), Session(verified, rig, extended=True):
+        pass
+    assert len(made) == 1
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(made[0])
 
 
 def test_sums_keep_packet_numbers() -> None:
