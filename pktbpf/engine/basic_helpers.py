@@ -29,17 +29,19 @@ S12, S25, S27 = (np.uint64(n) for n in (12, 25, 27))
 STAR = np.uint64(0x2545F4914F6CDD1D)
 NO_DEVICE = np.uint64(0xFFFFFFFFFFFFFFFF)
 # state: what helpers keep from one packet to the next or are told by the environment.
-S_RANDOM, S_BOOT_TIME, S_COOKIE, S_UID = range(4)
+S_RANDOM, S_BOOT_TIME, S_COOKIE, S_UID, S_NETNS = range(5)
 STATE_SIZE = 16
 
 F_CALL, F_INDETERMINATE = int(Fault.CALL), int(Fault.INDETERMINATE)
 
 
 def initial_state(env: Env) -> NDArray[np.uint64]:
-    """uint64[STATE_SIZE]: the random generator's state (never zero), boot time, socket cookie, socket user id."""
+    """uint64[STATE_SIZE]: the random generator's state (never zero), boot time, socket cookie, socket user id,
+    cookie of the network namespace."""
     state = np.zeros(STATE_SIZE, dtype=np.uint64)
     state[S_RANDOM] = (env.seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) & (1 << 64) - 1 or 1
     state[S_BOOT_TIME], state[S_COOKIE], state[S_UID] = env.boot_time, env.socket_cookie, env.socket_uid
+    state[S_NETNS] = env.netns_cookie
     return state
 
 

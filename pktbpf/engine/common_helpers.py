@@ -12,7 +12,7 @@ from pktbpf.abi.context import COLUMN, UNSET
 from pktbpf.abi.helpers import BY_NAME
 from pktbpf.engine.arith import M32, U0, U32
 from pktbpf.engine.base import Fault
-from pktbpf.engine.basic_helpers import S_BOOT_TIME, S_COOKIE, S_UID, random_u32
+from pktbpf.engine.basic_helpers import S_BOOT_TIME, S_COOKIE, S_NETNS, S_UID, random_u32
 from pktbpf.engine.memory import (
     B_CAPTURED,
     B_COUNT,
@@ -189,7 +189,7 @@ def call_common(number: Scalar, block: Scalar, regions: Words, state: Words) -> 
     if number == COOKIE:
         return state_value(block, S_COOKIE), 0
     if number == NETNS:
-        return _U1, 0  # the first namespace's
+        return state_value(block, S_NETNS), 0
     if number == UID:
         return state_value(block, S_UID), 0
     if number == STRNCMP:

@@ -189,13 +189,15 @@ def _transfer(number: Scalar, block: Scalar) -> Scalar:
     other = span(argument(block, R1 if reading else R3), size, WRITE if reading else READ, block)
     if place == U0 or other == U0:
         return U0, F_MEMORY
-    if peek64(place) == U0 or argument(block, R5):
+    if peek64(place) == U0 or (reading and argument(block, R5) != U0):
         return EINVAL, 0
     if not reading and peek32(place + _U8) & READ_ONLY:
         return EINVAL, 0
     inside = _within(place, argument(block, R4 if reading else R2) & M32, size)
     if inside == U0:
         return E2BIG, 0
+    if argument(block, R5):  # since Linux 6.4 a write looks at its flags after the range
+        return EINVAL, 0
     inner = span(inside, size, READ if reading else WRITE, block)
     if inner == U0:
         return U0, F_MEMORY
