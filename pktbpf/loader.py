@@ -29,20 +29,21 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview"
 DEFAULT_LINKTYPE = "EN10MB"
 MAX_FILE_SIZE = 64 << 20  # no filter is near this; a device or a capture given by mistake is not read to its end
 
-# Possessive repeats (*+) keep the time linear in the length of hostile text.
+# Each repeat ends where the next part cannot begin, which keeps the time linear in the length of hostile text. Not so by
+# possessive repeats: Python before 3.11.5 forgets where a group of them began when it fails half-way.
 _MNEMONIC = "|".join(sorted(map(re.escape, MNEMONICS), key=len, reverse=True))
 _COMMENTS = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*|^[ \t]*#[^\n]*|;[^\n]*", re.DOTALL | re.MULTILINE)
-_CLASSIC_LEAD = r"[\s/]*+(?:(?:\(\d+\)|\d+:|[A-Za-z_]\w*+:)[\s/]*+)*+"
+_CLASSIC_LEAD = r"[\s/]*(?:(?:\(\d+\)|\d+:|[A-Za-z_]\w*:)[\s/]*)*"
 _CLASSIC = re.compile(rf"{_CLASSIC_LEAD}(?:{_MNEMONIC})(?![\w.])(?!\s*:)", re.IGNORECASE)
 # Any line like `ldh [12]` or `ret #0`: a listing whose first line is misspelt is still no expression.
 _CLASSIC_LINE = re.compile(
-    rf"^[ \t]*+(?:(?:\(\d+\)|\d+:|[A-Za-z_]\w*+:)[ \t]*+)?+(?:{_MNEMONIC})[ \t]+[#\[]", re.IGNORECASE | re.MULTILINE
+    rf"^[ \t]*(?:(?:\(\d+\)|\d+:|[A-Za-z_]\w*:)[ \t]*)?(?:{_MNEMONIC})[ \t]+[#\[]", re.IGNORECASE | re.MULTILINE
 )
 _C_ARRAY = re.compile(r"\bsock_filter\b|\bsock_fprog\b|\bBPF_(?:STMT|JUMP)\s*\(|\A\s*\{")
 _HEX = re.compile(r"\s*(?:(?:[0-9a-fA-F]{2}[ \t]+){7}[0-9a-fA-F]{2}\s+|[0-9a-fA-F]{16}\s+)+")
 _DECIMAL = re.compile(r"[\s'\"]*\d+[\d\s,'\"]*")
 _EXTENDED = re.compile(
-    r"""^[ \t]*+(?:\w++:[ \t]*+)*+(?:\([0-9a-f]{2}\)[ \t]*)?   # label or number, bpftool's opcode
+    r"""^[ \t]*(?:\w+:[ \t]*)*(?:\([0-9a-f]{2}\)[ \t]*)?   # label or number, bpftool's opcode
     (?:[rw]\d+[ \t]*(?:[-+*/%&|^]|<<|>>|s>>|s/|s%)?=      # r0 = ..., w1 += ...
       |\*[ \t]*\([ \t]*[us](?:8|16|32|64)[ \t]*\*         # *(u32 *)(r1 + 0) = ...
       |lock[ \t]+\*|if[ \t]+[rw]\d+[ \t]|gotol?[ \t]|exit[ \t]*$|call[ \t]+\S
@@ -216,10 +217,14 @@ def _read(path: Path) -> bytes:
 
 
 def _read_standard_input() -> bytes:
+    if sys.stdin is None:
+        raise FilterSyntaxError("standard input is closed", source="-")
     stream = sys.stdin.buffer
     if not _standard_input or _standard_input[0] is not stream:
-        _standard_input[:] = [stream, stream.read(MAX_FILE_SIZE)]
+        _standard_input[:] = [stream, stream.read(MAX_FILE_SIZE + 1)]
     data: bytes = _standard_input[1]
+    if len(data) > MAX_FILE_SIZE:
+        raise FilterSyntaxError(f"more than {MAX_FILE_SIZE >> 20} MiB, this is no filter", source="-")
     return data
 
 
@@ -246,6 +251,10 @@ class _Wanted(NamedTuple):
         text = decode_text(data)
         if text is None:
             raise FilterSyntaxError("not text (neither UTF-8 nor UTF-16 with its mark)", source=_name(path))
+        if form == "expression":
+            from pktbpf.expression import strip_comments
+
+            text = strip_comments(text.lstrip("\ufeff"))
         return self.from_text(text, path, form)
 
     def from_text(self, text: str, path: Path | None, form: str | None = None) -> Any:
@@ -271,14 +280,12 @@ class _Wanted(NamedTuple):
         if form == "hex":
             return _from_hex(text, path)
         if form == "expression":
-            return self._from_expression(text, path)
+            return self._from_expression(text)
         raise UsageError(f"form {form!r} is of bytes; give bytes or a file")
 
-    def _from_expression(self, text: str, path: Path | None) -> ClassicProgram:
+    def _from_expression(self, text: str) -> ClassicProgram:
         from pktbpf import expression
 
-        if path is not None:
-            text = expression.strip_comments(text)
         linktype = DEFAULT_LINKTYPE if self.linktype is None else self.linktype
         return expression.compile(text, linktype=linktype, optimize=self.optimize, savefile=self.savefile)
 

@@ -1,5 +1,7 @@
 """Every form recognised from path, text and bytes; nothing misread; damaged filters give only errors of the family."""
 
+import importlib
+import io
 import random
 import re
 import subprocess
@@ -298,3 +300,44 @@ def test_hostile_repetition_takes_linear_time(monkeypatch: pytest.MonkeyPatch, u
     with pytest.raises(PktbpfError):
         loader.load((unit * (60_000 // len(unit)) + end).encode())
     assert time.monotonic() - started < 5
+
+
+def test_patterns_are_those_that_every_python_reads_alike() -> None:
+    """Possessive and atomic groups match differently before Python 3.11.5, which distributions still ship."""
+    package = Path(loader.__file__).parent
+    seen = 0
+    for path in package.rglob("*.py"):
+        if "re.compile(" not in path.read_text() or path.name in ("__main__.py", "pytest_plugin.py"):
+            continue
+        module = importlib.import_module(".".join(path.relative_to(package.parent).with_suffix("").parts))
+        for pattern in vars(module).values():
+            if isinstance(pattern, re.Pattern):
+                seen += 1
+                assert not re.search(r"(?<!\\)[*+?}]\+|\(\?>", str(pattern.pattern)), (path.name, pattern.pattern)
+    assert seen > 20
+
+
+@pytest.mark.parametrize(
+    "text", ["ret #9", "retx: ret #9", "ldh [12]\nret a", "(000) ret #9", "0: ret #9", "/ a: / b: ret #9", "jmp1: ret #1"]
+)
+def test_a_word_that_could_begin_a_label_is_no_obstacle(text: str) -> None:
+    assert loader.sniff_text(text) == "asm"
+
+
+@pytest.mark.parametrize("form", [None, "expression"])
+def test_comments_of_expressions_from_standard_input(form: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a file, and as `tcpdump -F -` has them."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"# what dhcp clients say\nicmp # or so\n")))
+    assert loader.is_expression("-")
+    assert loader.load_filter_argument("-", form=form).to_bytes() == loader.load("icmp").to_bytes()
+    assert loader.load(b"# bytes\nicmp").to_bytes() == loader.load("icmp").to_bytes()
+
+
+def test_standard_input_that_cannot_be_a_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(FilterSyntaxError, match="standard input is closed"):
+        loader.load_filter_argument("-")
+    monkeypatch.setattr("pktbpf.loader.MAX_FILE_SIZE", 1 << 20)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes((1 << 20) + 1))))
+    with pytest.raises(FilterSyntaxError, match="more than 1 MiB"):
+        loader.load_filter_argument("-")
