@@ -42,14 +42,16 @@ class Stop:
 
 
 class Core:
-    """One packet (a row of Skbs) and a program whose maps are live."""
+    """One packet (a row of Skbs) and a program whose maps are live. state: the helpers' before the packet."""
 
-    def __init__(self, verified: Verified, env: Env, skbs: Skbs):
+    def __init__(self, verified: Verified, env: Env, skbs: Skbs, state: NDArray[np.uint64] | None = None):
         self.skbs = skbs
         self.runner = ENGINE.prepare(verified, env, coverage=True)
         self.linked: Linked = self.runner.linked
         self.budget = self.runner.budget
         self.runner.zero_memory = 512  # the whole stack, so that what is shown is not from the packet before
+        if state is not None:
+            self.runner.work.state[:] = state
         self._saved = [(block, block.copy()) for block in self._memory()]
         self._before: tuple[int, NDArray[np.int64]] | None = None
 

@@ -1,6 +1,6 @@
 """Traces of packets: of a Filter and bytes, or of packet N of a capture; what the commands and the plugin call.
 
-A program with maps sees the packets before N first, so that its maps are as they would be.
+A program with maps or random numbers sees the packets before N first, so that both are as they would be.
 """
 
 from __future__ import annotations
@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pktbpf import loader
 from pktbpf.capture.open import open_capture
 from pktbpf.engine.base import AttachProfile, Env, Fault, Layer, Skbs, profile
+from pktbpf.engine.basic_helpers import PRANDOM, S_RANDOM, STATE_SIZE, initial_state
 from pktbpf.engine.interpreter import ENGINE, Interpreted
 from pktbpf.engine.reference import Random
 from pktbpf.engine.reference_packet import Packet
@@ -27,10 +31,11 @@ from pktbpf.program import ClassicProgram, Verified
 
 def trace_row(
     verified: Verified, socket: AttachProfile, env: Env, skbs: Skbs, row: int = 0, *, linktype: int | None = None,
-    limit: int = LIMIT,
+    limit: int = LIMIT, state: NDArray[np.uint64] | None = None,
 ) -> Trace:  # fmt: skip
     """The trace of one packet as a socket sees it. linktype: DLT at the start of its frame, None for bytes that begin
-    at the profile's byte 0. Maps of the program must be live; they are left as they were."""
+    at the profile's byte 0. state: the helpers' (random numbers) before the packet, default as the environment seeds
+    it, see state_of. Maps of the program must be live; they are left as they were."""
     program = verified.program
     packet = Packet.of(skbs, row)
     trace = Trace(program, packet, dissection_of(packet, socket, linktype), socket, programs=[program])
@@ -39,14 +44,30 @@ def trace_row(
         return trace
     if program.classic is not None:
         source = _source_line(program.classic)
-        trace_classic(trace, lambda: Random.seeded(env.seed), source)
+        begun = int(initial_state(env)[S_RANDOM] if state is None else state[S_RANDOM])
+        trace_classic(trace, lambda: Random(begun), source)
     else:
-        trace_extended(trace, Core(verified, env, one_row(skbs, row)), limit)
-    import numpy as np
-
+        trace_extended(trace, Core(verified, env, one_row(skbs, row), state), limit)
     kept = socket.kept(np.array([trace.verdict], dtype=np.uint32), np.array([packet.length], dtype=np.int64))
     trace.kept = int(kept[0])
     return trace
+
+
+def state_of(runner: Any) -> NDArray[np.uint64]:
+    """The helpers' state of an engine's runner, uint64[STATE_SIZE], as the next packet will find it."""
+    runner = getattr(runner, "inner", runner)  # a counting one
+    if hasattr(runner, "work"):
+        copy: NDArray[np.uint64] = runner.work.state.copy()
+        return copy
+    state = np.zeros(STATE_SIZE, dtype=np.uint64)
+    state[S_RANDOM] = runner.random.state
+    return state
+
+
+def _stateful(verified: Verified) -> bool:
+    """Whether a packet's verdict may depend on those before it: maps, random numbers."""
+    program = verified.program
+    return bool(program.maps) or any(i.code == 0x85 and not i.src and i.imm == PRANDOM for i in program.insns)
 
 
 def _source_line(classic: ClassicProgram) -> Any:
@@ -55,13 +76,15 @@ def _source_line(classic: ClassicProgram) -> Any:
 
 def trace_filter(
     filter: Filter, packet: bytes, wire_len: int | None = None, *, start: int = 0, linktype: int | None = None,
-    limit: int = LIMIT, **metadata: Any,
+    limit: int = LIMIT, state: NDArray[np.uint64] | None = None, **metadata: Any,
 ) -> Trace:  # fmt: skip
-    """The trace of `filter.run(packet, ...)`; maps of the filter are left as they were."""
+    """The trace of what `filter.run(packet, ...)` would do next (or did, with the `state` before it); maps of the
+    filter are left as they were."""
     skbs = filter._skbs([packet], wire_len, start, metadata)
     if linktype is None and (start or filter.profile.name == "packet"):
         linktype = _made_for(filter.verified) or 1
-    return trace_row(filter.verified, filter.profile, filter.env, skbs, linktype=linktype, limit=limit)
+    state = state_of(filter.runner) if state is None else state
+    return trace_row(filter.verified, filter.profile, filter.env, skbs, linktype=linktype, limit=limit, state=state)
 
 
 def _made_for(verified: Verified) -> int | None:
@@ -113,16 +136,20 @@ class Tracer:
                         if chosen:
                             yield number, trace_row(
                                 verified, self.profile, self.env, skbs, row, linktype=batch.linktype(row),
-                                limit=self.limit,
+                                limit=self.limit, state=self._state(verified),
                             )  # fmt: skip
-                        if verified.program.maps and (last is None or number < last):
+                        if _stateful(verified) and (last is None or number < last):
                             self._advance(verified, skbs, row)
 
     def _advance(self, verified: Verified, skbs: Skbs, row: int) -> None:
-        """Let a program with maps see a packet for good."""
+        """Let a program with a memory see a packet for good."""
         if id(verified) not in self._runners:
             self._runners[id(verified)] = ENGINE.prepare(verified, self.env)
         self._runners[id(verified)].run(one_row(skbs, row))
+
+    def _state(self, verified: Verified) -> NDArray[np.uint64] | None:
+        runner = self._runners.get(id(verified))
+        return None if runner is None else state_of(runner)
 
     def some(self, wanted: Iterable[int]) -> Iterator[tuple[int, Trace]]:
         """As `traces`; UsageError at the end where the capture has fewer packets."""

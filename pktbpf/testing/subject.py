@@ -12,6 +12,7 @@ import numpy as np
 
 from pktbpf.engine.base import Env, Fault, Skbs
 from pktbpf.engine.skb import view
+from pktbpf.explain.run import state_of
 from pktbpf.filter import Filter
 from pktbpf.maps.face import Map
 from pktbpf.testing.captures import CapturedPacket, CaptureUnderTest, as_packet
@@ -143,13 +144,13 @@ class FilterUnderTest:
         self, packet: Any, wire_len: int | None, start: int, metadata: dict[str, Any], wanted: bool | None
     ) -> Judgement:
         data = as_packet(packet)
-        before = self._remember()
+        again = (data, wire_len, start, metadata, state_of(self.filter.runner), self._remember())
         if isinstance(data, CapturedPacket) and not start:
             with view(_batch(data, wire_len), self.filter.profile, self._env(metadata), meta=True) as skbs:
-                found = self._found(data, skbs, wanted, (data, wire_len, start, metadata, before))
+                found = self._found(data, skbs, wanted, again)
         else:
             skbs = self.filter._skbs([data], wire_len, start, metadata)
-            found = self._found(data, skbs, wanted, (data, wire_len, start, metadata, before))
+            found = self._found(data, skbs, wanted, again)
         if self.witness is not None:
             self.witness.check(self, found, start)
         return found
@@ -173,15 +174,16 @@ class FilterUnderTest:
         return [block for one in self.filter.maps.values() for block in one.storage.blocks]
 
     def _remember(self) -> list[Any] | None:
-        """Copies of what the maps hold; None where there are none, or too much for a mere message."""
+        """Copies of what the maps hold; None where that is too much for a mere message."""
         blocks = self._blocks()
-        if not blocks or sum(block.nbytes for block in blocks) > _SNAPSHOT:
+        if sum(block.nbytes for block in blocks) > _SNAPSHOT:
             return None
         return [block.copy() for block in blocks]
 
     def _trace(
-        self, data: bytes, wire_len: int | None, start: int, metadata: dict[str, Any], before: list[Any] | None
-    ) -> Trace:
+        self, data: bytes, wire_len: int | None, start: int, metadata: dict[str, Any], state: Any,
+        before: list[Any] | None,
+    ) -> Trace:  # fmt: skip
         from pktbpf.explain.run import trace_filter, trace_row
 
         after = self._remember() if before is not None else None
@@ -190,8 +192,10 @@ class FilterUnderTest:
             if isinstance(data, CapturedPacket) and not start:
                 env = self._env(metadata)
                 with view(_batch(data, wire_len), self.filter.profile, env, meta=True) as skbs:
-                    return trace_row(self.filter.verified, self.filter.profile, env, skbs, linktype=data.linktype)
-            return trace_filter(self.filter, data, wire_len, start=start, **metadata)
+                    return trace_row(
+                        self.filter.verified, self.filter.profile, env, skbs, linktype=data.linktype, state=state
+                    )
+            return trace_filter(self.filter, data, wire_len, start=start, state=state, **metadata)
         finally:
             self._put(after)
 
