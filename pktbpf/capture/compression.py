@@ -42,12 +42,12 @@ def decompressed(raw: FileStream) -> ByteStream:
     try:
         while have < HEAD_BYTES and (count := raw.readinto(memoryview(head)[have:])):
             have += count
+        kind = kind_of(bytes(head[:have]))
+        whole = HeadStream(bytes(head[:have]), raw)
+        return whole if kind is None else DecodedStream(whole, kind)
     except BaseException:
         raw.close()
         raise
-    kind = kind_of(bytes(head[:have]))
-    whole = HeadStream(bytes(head[:have]), raw)
-    return whole if kind is None else DecodedStream(whole, kind)
 
 
 class _Raw(io.RawIOBase):

@@ -6,6 +6,7 @@ of the input. pcapng output has one section, enhanced packet blocks, and each in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
@@ -285,7 +286,13 @@ def open_writer(
     else:
         raise UsageError(f"unknown capture format {format!r}; there are pcap and pcapng")
     file, owned = _open_target(target, path)
-    return Writer(file, encoder, path, owned=owned)
+    try:
+        return Writer(file, encoder, path, owned=owned)
+    except BaseException:
+        if owned:
+            with contextlib.suppress(OSError):  # what could not be written cannot be flushed either
+                file.close()
+        raise
 
 
 def _open_target(target: Target, path: str) -> tuple[Any, bool]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import click
 
+from pktbpf.cli import _forms
 from pktbpf.errors import UsageError
 
 
@@ -39,17 +37,10 @@ def command(prog: str, linktype: str | None, no_optimize: bool, form: str, outpu
     if output is not None:
         if program.internal_calls:
             click.echo(f"pktbpf: note: {translation.total(program).splitlines()[-1]}", err=True)
-        _write(output, program.to_bytes())
+        _forms.write(program, "raw", output)
     elif form == "json":
         import msgspec
 
         click.echo(msgspec.json.format(msgspec.json.encode(translation.as_object(program)), indent=2))
     else:
         click.echo(translation.render(program))
-
-
-def _write(output: str, raw: bytes) -> None:
-    if output == "-":
-        sys.stdout.buffer.write(raw)
-    else:
-        Path(output).write_bytes(raw)

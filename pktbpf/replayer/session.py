@@ -11,7 +11,7 @@ import os
 import struct
 import time
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
@@ -108,15 +108,16 @@ class Session:
         """Replay all captures. Sinks are closed whatever happens; on an interrupt `results` has what was done."""
         begun = time.perf_counter()
         self.results.complete = False
-        try:
-            for source in captures:
-                if not self._capture(source):
-                    break
-            self.results.complete = True
-        finally:
-            self.results.elapsed = time.perf_counter() - begun - self._idle
-            for sink in self.sinks:
-                sink.close()
+        with ExitStack() as sinks:
+            for sink in reversed(self.sinks):
+                sinks.callback(sink.close)  # each of them, whatever another one's close raises
+            try:
+                for source in captures:
+                    if not self._capture(source):
+                        break
+                self.results.complete = True
+            finally:
+                self.results.elapsed = time.perf_counter() - begun - self._idle
         return self.results
 
     def _capture(self, source: Any) -> bool:

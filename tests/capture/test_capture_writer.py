@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import random
@@ -331,3 +332,20 @@ def test_a_batch_made_by_hand_can_be_written() -> None:
         writer.write(batch, np.array([2, 0, 1]), batch.caplen[[2, 0, 1]])
     assert out.getvalue()[:24] == pcap_header(snaplen=262_144)
     assert [(one.data, one.wirelen) for one in read(out.getvalue()).packets] == [(b"defg", 5), (b"abc", 3), (b"", 60)]
+
+
+def test_a_header_that_cannot_be_written_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def open_full(*_: object) -> tuple[Full, bool]:
+        opened.append(Full())
+        return opened[-1], True
+
+    monkeypatch.setattr("pktbpf.capture.writer._open_target", open_full)
+    with pytest.raises(CaptureError, match="No space left"):
+        open_writer(tmp_path / "out.pcap", linktype=1)
+    assert [file.closed for file in opened] == [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,17 @@ def test_closed_standard_output_does_no_harm_to_files(tmp_path: Path) -> None:
     done = subprocess.run(f"{PKTBPF} asm {FILTER} -o {target} >&-", shell=True, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert target.stat().st_size == 16 * 8
+
+
+@pytest.mark.parametrize("line", [["translate", FILTER, "-o", "-"], ["dis", FILTER, "--to", "raw"]])
+def test_raw_bytes_do_not_go_to_a_terminal(line: list[str]) -> None:
+    terminal, other = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pktbpf", *line], stdout=other, stderr=subprocess.PIPE, timeout=60
+        )
+    finally:
+        os.close(terminal)
+        os.close(other)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"pktbpf: raw bytes do not go to a terminal")

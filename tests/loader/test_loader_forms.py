@@ -318,7 +318,8 @@ def test_patterns_are_those_that_every_python_reads_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ret #9", "retx: ret #9", "ldh [12]\nret a", "(000) ret #9", "0: ret #9", "/ a: / b: ret #9", "jmp1: ret #1"]
+    "text",
+    ["ret #9", "retx: ret #9", "ldh [12]\nret a", "(000) ret #9", "0: ret #9", "/ a: / b: ret #9", "jmp1: ret #1"],
 )
 def test_a_word_that_could_begin_a_label_is_no_obstacle(text: str) -> None:
     assert loader.sniff_text(text) == "asm"

@@ -11,8 +11,10 @@ import pytest
 from replay_bytes import ARP, TCP_80, UDP_53, VLAN_ARP, pcap, pcapng
 
 import pktbpf
-from pktbpf.engine.base import Env, Fault
+from pktbpf.engine.base import Env, Fault, profile
 from pktbpf.errors import CaptureError, ExpressionError, LinkTypeError, ProgramRefused, UsageError
+from pktbpf.replayer.selection import Selection
+from pktbpf.replayer.session import Session
 
 MIXED = pcap([TCP_80, ARP, UDP_53, ARP, TCP_80])
 ALL = "ret #-1"
@@ -231,3 +233,32 @@ def test_both_engines_agree(root: Path) -> None:
         assert one.verdict is not None
         assert other.verdict is not None
         assert one.verdict.tolist() == other.verdict.tolist()
+
+
+def test_every_sink_is_closed_whatever_another_one_says() -> None:
+    closed = []
+
+    class Sink:
+        def __init__(self, name: str, error: Exception | None = None):
+            self.name, self.error = name, error
+
+        def begin(self, capture: int, source: object) -> None:
+            """Nothing."""
+
+        def take(self, capture: int, batch: object, judged: object) -> None:
+            """Nothing."""
+
+        def close(self) -> None:
+            closed.append(self.name)
+            if self.error is not None:
+                raise self.error
+
+    env, socket = Env(), profile("packet")
+    full = CaptureError("cannot write: No space left on device")
+    sinks = [Sink("first"), Sink("full", full), Sink("last")]
+    chosen = [Selection(ALL, engine="interpreter", profile=socket, env=env)]
+    session = Session(chosen, profile=socket, env=env, sinks=sinks)
+    with pytest.raises(CaptureError, match="No space left"):
+        session.run([MIXED])
+    assert closed == ["first", "full", "last"]
+    assert session.results.packets == 5
