@@ -59,8 +59,10 @@ class Filter:
     ):  # fmt: skip
         if not isinstance(program, ClassicProgram | Program | Verified):
             from pktbpf.loader import load
+            from pktbpf.objfile.values import Object
 
-            program = load(program)
+            loaded = load(program) if not isinstance(program, Object) else program
+            program = loaded.program() if isinstance(loaded, Object) else loaded
         self.verified = verify(program)
         self.maps: dict[str, Map] = {}
         self.profile = find_profile(attach)

@@ -143,13 +143,16 @@ def load(
     return wanted.from_text(source, None)
 
 
-def load_filter_argument(argument: str, linktype: str | int | None = None, **options: Any) -> ClassicProgram | Program:
-    """What `--filter ARGUMENT` means: a file in any form, or an expression; `-` is standard input.
-
-    Options as `load`. An object stands for its only program; ObjectError names them where it has several.
-    """
+def load_argument(argument: str, linktype: str | int | None = None, **options: Any) -> Any:
+    """What PROG of a command line means: a file in any form, or an expression; `-` is standard input. As `load`."""
     source: Source = _read_standard_input() if argument == "-" else argument
-    loaded = load(source, linktype=linktype, **options)
+    return load(source, linktype=linktype, **options)
+
+
+def load_filter_argument(argument: str, linktype: str | int | None = None, **options: Any) -> ClassicProgram | Program:
+    """The same for `--filter ARGUMENT`: an object stands for its only program; ObjectError names them where it has
+    several."""
+    loaded = load_argument(argument, linktype, **options)
     if isinstance(loaded, ClassicProgram | Program):
         return loaded
     only: Program = loaded.program()

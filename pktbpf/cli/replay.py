@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from pktbpf.cli import INTERRUPTED, fail
+from pktbpf.cli import INTERRUPTED, _coverage, _objects, fail
 from pktbpf.errors import CaptureError, PktbpfError
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ class Options:
     no_optimize: bool
     format: str
     packets: bool
+    program: tuple[str, ...]
+    values: tuple[str, ...]
+    maps: str | None
+    contents: tuple[str, ...]
+    trace_pipe: bool
+    coverage: str | None
     exit_status: bool
     quiet: bool
     verbose: bool
@@ -55,10 +61,10 @@ class Options:
     @property
     def streams_records(self) -> bool:
         """Whether standard output carries something else than the summary."""
-        return self.packets or self.format in ("jsonl", "csv") or self.write == "-"
+        return self.packets or self.trace_pipe or self.format in ("jsonl", "csv") or self.write == "-"
 
 
-@click.command(context_settings={"show_default": False})
+@click.command(cls=_coverage.CoverageCommand, context_settings={"show_default": False})
 @click.argument("captures", nargs=-1, metavar="CAPTURE...")
 @click.option("-r", "read", multiple=True, metavar="CAPTURE", help="A capture, as tcpdump names it.")
 @click.option("-F", "--filter", "filters", multiple=True, metavar="PROG",
@@ -80,6 +86,14 @@ class Options:
 @click.option("--format", type=click.Choice(FORMATS), default="text",
               help="Summary as text or json, or every packet as jsonl or csv [text].")  # fmt: skip
 @click.option("--print", "packets", is_flag=True, help="Print accepted packets, one line each, times in UTC.")
+@click.option("--program", multiple=True, metavar="NAME",
+              help="Which program of an object; repeat to run several, which share the object's maps.")  # fmt: skip
+@click.option("--set", "values", multiple=True, metavar="NAME=VALUE",
+              help="Set a global variable of an object, or a part: cfg.limit=7.")  # fmt: skip
+@click.option("--maps", metavar="DIR", help="Keep the programs' maps in this directory from run to run.")
+@click.option("--map", "contents", multiple=True, metavar="NAME=FILE.json", help="First contents of a map, as JSON.")
+@click.option("--trace-pipe", is_flag=True, help="Print what programs trace, as the kernel's trace pipe does.")
+@_coverage.coverage_option
 @click.option("--exit-status", is_flag=True, help="Exit with 0 if a packet was accepted, 1 if none, 2 on an error.")
 @click.option("-q", "--quiet", is_flag=True, help="No summary, no progress.")
 @click.option("-v", "--verbose", is_flag=True, help="A line per capture in the summary, the log of a refused program.")
@@ -94,6 +108,7 @@ def command(**values: Any) -> int:
       pktbpf replay web.pcap --filter filters/tcp-port-80.bpf
       pktbpf replay *.pcapng.gz -F 'udp port 53' -F arp --format json
       pktbpf replay -r web.pcap -F 'tcp port 80' -w - | tcpdump -r -
+      pktbpf replay web.pcap -F filters/ebpf/proto_counts.o --maps state
     """
     options = Options(**values)
     try:
@@ -115,6 +130,9 @@ def _replay(options: Options) -> int:
     except PktbpfError:
         _summary(session.results, options)
         raise
+    finally:
+        if options.maps is not None:
+            _objects.save_maps(options.maps, session.results.maps)
     results = session.results
     _summary(results, options)
     _report_errors(results)
@@ -152,7 +170,9 @@ def _check(options: Options) -> None:
         raise click.UsageError("standard input can be read once only")
     if options.packets and options.format != "text":
         raise click.UsageError(f"--print and --format {options.format} both want standard output")
-    if options.write == "-" and (options.packets or options.format in ("jsonl", "csv")):
+    if options.trace_pipe and (options.packets or options.format in ("jsonl", "csv")):
+        raise click.UsageError("--trace-pipe and packets both want standard output")
+    if options.write == "-" and (options.packets or options.trace_pipe or options.format in ("jsonl", "csv")):
         raise click.UsageError("-w - leaves no standard output for packets")
 
 
@@ -160,19 +180,30 @@ def _session(options: Options) -> Session:
     """The session with all its sinks; filters are loaded and checked before anything is written."""
     from pktbpf.capture import linktypes
     from pktbpf.engine.base import profile
+    from pktbpf.replayer.livemaps import MapSpace
     from pktbpf.replayer.selection import Selection
     from pktbpf.replayer.session import Session
 
     socket, env = profile(options.attach), _environment(options)
     linktype = linktypes.by_name(options.linktype) if options.linktype is not None else None
+    values = _objects.assignments(options.values, "--set", "NAME=VALUE")
+    contents = _objects.assignments(options.contents, "--map", "NAME=FILE.json")
+    filters, objects = _objects.choose(options.filters, options.program, values)
+    given = _objects.load_maps(options.maps, filters, env.cpu + 1) if options.maps is not None else {}
+    space = MapSpace(given, cpus=env.cpu + 1)
     chosen = [
-        Selection(one, engine=options.engine, profile=socket, env=env, optimize=not options.no_optimize)
-        for one in options.filters
-    ]
+        Selection(
+            one.source, engine=engine, profile=socket, env=env, optimize=not options.no_optimize,
+            space=space, name=one.name,
+        )
+        for one in filters
+    ]  # fmt: skip
     session = Session(
         chosen, profile=socket, env=env, linktype=linktype, count=options.count,
         indeterminate=options.indeterminate,  # type: ignore[arg-type]
     )  # fmt: skip
+    _objects.apply_values(objects, {name: one for name, one in session.results.maps.items() if name in given}, values)
+    _objects.preset(session.results.maps, contents)
     session.sinks = _sinks(options, session)
     return session
 
@@ -185,6 +216,10 @@ def _sinks(options: Options, session: Session) -> list[Sink]:
         from pktbpf.replayer.output import WriterSink
 
         sinks.append(WriterSink(options.write if options.write != "-" else _output(), options.sources))
+    if options.trace_pipe:
+        from pktbpf.report.traces import TracePipe
+
+        sinks.append(TracePipe(_output(), session))
     if options.packets:
         from pktbpf.report.printer import Printer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
@@ -13,7 +13,10 @@ from pktbpf.capture.batch import Batch
 from pktbpf.engine.base import Env, profile
 from pktbpf.errors import PktbpfError, UsageError
 from pktbpf.filter import Filter
+from pktbpf.maps.face import Map
+from pktbpf.objfile.values import Object
 from pktbpf.program import ClassicProgram, Program, Verified
+from pktbpf.replayer.livemaps import MapSpace
 from pktbpf.replayer.output import WriterSink
 from pktbpf.replayer.results import Results
 from pktbpf.replayer.selection import FilterSource, Selection
@@ -35,6 +38,7 @@ def replay(
     indeterminate: Policy = "drop",
     optimize: bool = True,
     env: Env | None = None,
+    maps: Mapping[str, Map] | None = None,
     columns: bool = True,
     errors: Literal["raise", "keep"] = "raise",
     on_batch: Callable[[int, Batch, Sequence[Judged]], None] | None = None,
@@ -42,11 +46,12 @@ def replay(
 ) -> Results:
     """Run every packet of the captures through every filter, in one pass.
 
-    captures: paths, `-`, bytes or binary files. filters: what `pktbpf.load` takes, programs or `Filter` objects; an
-    expression is compiled for each link type met. write: file for packets that any filter accepts, cut to what is kept.
-    count: stop after so many accepted packets. linktype: the DLT that all packets must have. indeterminate: what to do
+    captures: paths, `-`, bytes or binary files. filters: what `pktbpf.load` takes or gives, or `Filter` objects; an
+    expression is compiled for each link type met, an object stands for its only program. write: file for packets that
+    any filter accepts, cut to what is kept. count: stop after so many accepted packets. linktype: the DLT that all packets must have. indeterminate: what to do
     with packets whose verdict depends on bytes that were not captured. env, metadata: see `Env`; keywords name metadata
-    columns (`mark=5`). columns: keep per-packet columns (about 50 bytes a packet, 13 more for each further filter).
+    columns (`mark=5`). maps: live maps to use by name; the others are made, all are in `Results.maps`. columns: keep
+    per-packet columns (about 50 bytes a packet, 13 more for each further filter).
     on_batch: called as on_batch(capture, batch, judged). errors: "keep" leaves damage of captures in `Results.errors`
     alone; "raise" raises the first at the end, with what was found until then as its `results`.
     Raises FilterSyntaxError, ExpressionError, ProgramRefused, LinkTypeError, UsageError, CaptureError.
@@ -55,7 +60,11 @@ def replay(
         raise UsageError(f"errors={errors!r} is neither 'raise' nor 'keep'")
     where, sources = environment(env, metadata), _captures(captures)
     socket = profile(attach)
-    chosen = [Selection(one, engine=engine, profile=socket, env=where, optimize=optimize) for one in _filters(filters)]
+    space = MapSpace(maps, cpus=where.cpu + 1)
+    chosen = [
+        Selection(one, engine=engine, profile=socket, env=where, optimize=optimize, space=space)
+        for one in _filters(filters)
+    ]
     collected = ColumnSink() if columns else None
     sinks: list[Sink] = [collected] if collected is not None else []
     if on_batch is not None:
@@ -92,7 +101,7 @@ def environment(env: Env | None, metadata: dict[str, int | None]) -> Env:
 
 
 def _filters(given: Any) -> list[FilterSource]:
-    single = isinstance(given, str | bytes | os.PathLike | ClassicProgram | Program | Verified | Filter)
+    single = isinstance(given, str | bytes | os.PathLike | ClassicProgram | Program | Verified | Filter | Object)
     chosen = [given] if single else list(given)
     if not chosen:
         raise UsageError("no filter given")

@@ -8,11 +8,15 @@ truncated are those accepted packets that its return value cuts, indeterminate a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pktbpf.errors import PktbpfError
+
+if TYPE_CHECKING:
+    from pktbpf.maps.face import Map
 
 
 @dataclass(slots=True)
@@ -20,9 +24,9 @@ class FilterResult:
     """What one filter did with all packets.
 
     bytes_kept: captured bytes that accepted packets keep after the cut. faults: number of packets by name of the fault,
-    without indeterminate and undelivered. verdict (uint32[n], the program's return value), kept (int64[n], bytes of the
-    packet from the program's byte 0 that the socket would get, 0 for a dropped one) and fault (uint8[n]) are None
-    unless columns were asked for.
+    without indeterminate and undelivered. maps: the live maps of its program by name. verdict (uint32[n], the
+    program's return value), kept (int64[n], bytes of the packet from the program's byte 0 that the socket would get, 0
+    for a dropped one) and fault (uint8[n]) are None unless columns were asked for.
     """
 
     name: str
@@ -33,6 +37,7 @@ class FilterResult:
     undelivered: int = 0
     bytes_kept: int = 0
     faults: dict[str, int] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict)
     verdict: NDArray[np.uint32] | None = None
     kept: NDArray[np.int64] | None = None
     fault: NDArray[np.uint8] | None = None
@@ -113,6 +118,14 @@ class Results:
     def dropped(self) -> int:
         """Packets that no filter accepted."""
         return self.packets - self.accepted
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        """The live maps of all filters by name; of two different maps of one name that of the first filter."""
+        found: dict[str, Map] = {}
+        for result in reversed(self.filters):
+            found.update(result.maps)
+        return found
 
     @property
     def linktypes(self) -> list[int]:

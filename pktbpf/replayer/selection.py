@@ -7,7 +7,7 @@ type unless it says which one it was made for; packets of another are then a Lin
 from __future__ import annotations
 
 import os
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -17,17 +17,27 @@ from pktbpf.capture import linktypes
 from pktbpf.engine.base import AttachProfile, Env, Layer, Runner, Skbs
 from pktbpf.errors import LinkTypeError, UsageError
 from pktbpf.filter import Filter, verify
-from pktbpf.program import ClassicProgram, MapSpec, Program, Verified
+from pktbpf.maps.face import Map
+from pktbpf.objfile.values import Object
+from pktbpf.program import ClassicProgram, Program, Verified
+from pktbpf.replayer.livemaps import MapSpace
+
+if TYPE_CHECKING:
+    from pktbpf.engine.trace import TraceRecord
 
 DLT_RAW = 12
 
-FilterSource: TypeAlias = "str | os.PathLike[str] | bytes | ClassicProgram | Program | Verified | Filter"
+FilterSource: TypeAlias = "str | os.PathLike[str] | bytes | ClassicProgram | Program | Verified | Filter | Object"
 
 
 class Selection:
-    """One filter of a replay. name: its path, expression or origin. maps: the live maps of its program, by name."""
+    """One filter of a replay. name: its path, expression or origin, unless given. maps: the live maps of its program,
+    by name; those that `space` knows or makes."""
 
-    def __init__(self, source: FilterSource, *, engine: str, profile: AttachProfile, env: Env, optimize: bool = True):
+    def __init__(
+        self, source: FilterSource, *, engine: str, profile: AttachProfile, env: Env, optimize: bool = True,
+        space: MapSpace | None = None, name: str = "",
+    ):  # fmt: skip
         self.profile = profile
         self._engine = engines.get(engine)
         self._env = env
@@ -35,9 +45,11 @@ class Selection:
         self._runners: dict[int, Runner] = {}
         self._runner: Runner | None = None
         self._expression: str | None = None
-        self.maps: dict[str, Any] = {}
+        self.maps: dict[str, Map] = {}
+        self._space = space or MapSpace(cpus=env.cpu + 1)
         self._program: ClassicProgram | Program | Verified | None = None
-        self.name = self._load(source)
+        loaded = self._load(source)
+        self.name = name or loaded
 
     def _load(self, source: FilterSource) -> str:
         """Keep the expression, or load and verify the program at once; returns the name to show."""
@@ -60,7 +72,9 @@ class Selection:
         elif isinstance(source, str):
             self._program = loader.load_filter_argument(source)
         else:
-            self._program = loader.load(source)
+            loaded = source if isinstance(source, Object) else loader.load(source)
+            self._program = loaded.program() if isinstance(loaded, Object) else loaded
+        assert self._program is not None
         self._runner = self._prepare(self._program)
         return _name(source, self._program)
 
@@ -69,6 +83,11 @@ class Selection:
         """Whether the program has maps, so that packets after the last wanted one must not be run."""
         program = self._program.program if isinstance(self._program, Verified) else self._program
         return isinstance(program, Program) and bool(program.maps)
+
+    def trace_records(self) -> list[TraceRecord]:
+        """What the program has traced since the last call; always nothing on engines that keep no traces."""
+        read = getattr(self._runner, "trace_records", None)
+        return list(read()) if read is not None else []
 
     def runner(self, linktype: int) -> Runner:
         """The program ready for packets of `linktype`; LinkTypeError if it was made for another."""
@@ -96,12 +115,9 @@ class Selection:
     def _prepare(self, program: ClassicProgram | Program | Verified) -> Runner:
         """Verify and make ready; the run over no packets lets an engine compile before the clock starts."""
         verified = program if isinstance(program, Verified) else verify(program)
-        if any(isinstance(one, MapSpec) for one in verified.program.maps.values()):
-            from pktbpf.instance import Instance
-
-            instance = Instance(admit=verify, cpus=self._env.cpu + 1)
-            verified = instance.bind(verified)
-            self.maps = instance.maps
+        if verified.program.maps:
+            verified, maps = self._space.bind(verified)
+            self.maps = self.maps or maps
         runner = self._engine.prepare(verified, self._env)
         runner.run(_no_packets())
         return runner

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pktbpf.capture import linktypes
+from pktbpf.maps.face import Map
+from pktbpf.replayer.livemaps import entries
 from pktbpf.replayer.results import CaptureResult, FilterResult, Results
 
 
@@ -28,6 +30,7 @@ def as_object(results: Results) -> dict[str, Any]:
         "rate": round(results.rate, 1),
         "complete": results.complete,
         "filters": [_filter(result) for result in results.filters],
+        "maps": {name: _map(one) for name, one in results.maps.items()},
         "captures": [_capture(capture) for capture in results.captures],
     }
 
@@ -42,6 +45,17 @@ def _filter(result: FilterResult) -> dict[str, Any]:
         "undelivered": result.undelivered,
         "bytes_kept": result.bytes_kept,
         "faults": result.faults,
+    }
+
+
+def _map(one: Map) -> dict[str, Any]:
+    """entries: how many hold something (of arrays those that are not zero)."""
+    return {
+        "type": one.kind.lower(),
+        "key_size": one.key_size,
+        "value_size": one.value_size,
+        "max_entries": one.max_entries,
+        "entries": entries(one),
     }
 
 

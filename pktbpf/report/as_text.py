@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pktbpf.capture import linktypes
+from pktbpf.maps.face import Map
+from pktbpf.replayer.livemaps import entries
 from pktbpf.replayer.results import CaptureResult, FilterResult, Results
 from pktbpf.report import numbers
 
@@ -30,6 +32,8 @@ def render(results: Results, *, verbose: bool = False) -> str:
     else:
         blocks = [_table([*_read(results), rate])]
         blocks += [f"{result.name}\n{_table(_filter(result))}" for result in results.filters]
+    if results.maps:
+        blocks.append("maps\n" + _table([_map(name, one) for name, one in sorted(results.maps.items())]))
     if verbose:
         blocks.append("\n".join(map(_capture, results.captures)))
     if not results.complete:
@@ -62,6 +66,13 @@ def _filter(result: FilterResult) -> list[Row]:
     if result.undelivered:
         rows.append(Row("undelivered", result.undelivered, "would not reach such a socket"))
     return rows + [Row(name, count, "faults") for name, count in sorted(result.faults.items())]
+
+
+def _map(name: str, one: Map) -> Row:
+    note = f"entries, {one.kind} of at most {numbers.count(one.max_entries)}"
+    if one.kind in ("ARRAY", "PERCPU_ARRAY"):
+        note = f"of {numbers.count(one.max_entries)} entries not zero, {one.kind}"
+    return Row(name, entries(one), note)
 
 
 def _table(rows: list[Row]) -> str:

@@ -1,0 +1,101 @@
+"""The live maps of a replay: which maps its programs name, who shares them, and where they are kept between runs.
+
+Programs of one object share their maps, as programs that libbpf loads do; maps that are given (by hand or from a
+directory) are shared by name between all programs, as pinned maps are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from pktbpf.filter import verify
+from pktbpf.instance import Instance
+from pktbpf.maps import layout
+from pktbpf.maps.face import Map
+from pktbpf.program import MapSpec, Program, Verified
+
+# Kinds whose contents are programs, rings or events of one run: nothing that could be kept.
+UNKEPT = frozenset({"PROG_ARRAY", "PERF_EVENT_ARRAY", "CGROUP_ARRAY", "RINGBUF", "USER_RINGBUF", "STACK_TRACE"})
+
+
+def definitions(program: Program) -> dict[str, MapSpec]:
+    """Every map definition by name that a program can reach, through program arrays and maps of maps as well."""
+    found: dict[str, MapSpec] = {}
+    seen: set[int] = set()
+    pending: list[Any] = list(program.maps.values())
+    while pending:
+        one = pending.pop(0)
+        if id(one) in seen or not isinstance(one, MapSpec):
+            continue
+        seen.add(id(one))
+        if one.name:
+            found[one.name] = one
+        for target in getattr(one, "slots", {}).values():
+            pending += [target] if isinstance(target, MapSpec) else target.program.maps.values()
+    return found
+
+
+def kept(definition: MapSpec) -> bool:
+    """Whether a map is worth keeping between runs: not constants, which come with the object, nor what UNKEPT says."""
+    return definition.kind not in UNKEPT and not getattr(definition, "frozen", False)
+
+
+class MapSpace:
+    """Makes the maps of programs live. given: maps that exist already, by name. cpus: processors of per-CPU maps."""
+
+    def __init__(self, given: Mapping[str, Map] | None = None, *, cpus: int = 1):
+        self._given = dict(given or {})
+        self._cpus = cpus
+        self._instances: list[tuple[set[int], Instance]] = []
+        self._definitions: list[MapSpec] = []  # keeps id() unique
+
+    def bind(self, verified: Verified) -> tuple[Verified, dict[str, Map]]:
+        """The program with live maps, and these by name. Raises UsageError when a given map does not fit."""
+        program = verified.program
+        if not any(isinstance(one, MapSpec) for one in program.maps.values()):
+            named = (one for one in program.maps.values() if isinstance(one, Map))
+            return verified, {one.spec.name or f"map{number}": one for number, one in enumerate(named)}
+        wanted = definitions(program)
+        instance = self._instance(list(program.maps.values()), wanted)
+        bound = instance.bind(verified)
+        return bound, {name: one for name, one in instance.maps.items() if name in wanted or not one.spec.name}
+
+    def _instance(self, direct: Iterable[Any], wanted: Mapping[str, MapSpec]) -> Instance:
+        """The one that knows any of these definitions already, else a new one."""
+        all_of_them = [one for one in (*direct, *wanted.values()) if isinstance(one, MapSpec)]
+        identities = {id(one) for one in all_of_them}
+        for known, instance in self._instances:
+            if known & identities:
+                known |= identities
+                self._definitions += all_of_them
+                for name in wanted.keys() & self._given.keys():
+                    instance.maps.setdefault(name, self._given[name])
+                return instance
+        given = {name: self._given[name] for name in wanted if name in self._given}
+        instance = Instance(given, admit=verify, cpus=self._cpus)
+        self._instances.append((identities, instance))
+        self._definitions += all_of_them
+        return instance
+
+
+def entries(one: Map) -> int:
+    """How many entries hold something: of arrays those that are not zero, of others those that are there."""
+    if one.kind in ("ARRAY", "PERCPU_ARRAY"):
+        return _not_zero(one)
+    return 0 if one.kind in _UNCOUNTED else len(one)
+
+
+_UNCOUNTED = ("RINGBUF", "USER_RINGBUF", "STACK_TRACE", "BLOOM_FILTER")
+
+
+def _not_zero(one: Map) -> int:
+    """Entries of an array with any byte set, counted in its memory: walking a million in Python takes seconds."""
+    stride, cpus = int(one.row[layout.STRIDE]), int(one.row[layout.CPUS])
+    size = one.max_entries * stride * cpus
+    memory = memoryview((ctypes.c_uint8 * size).from_address(int(one.row[layout.VALUES_AT])))
+    values = np.frombuffer(memory, dtype=np.uint8).reshape(one.max_entries, stride * cpus)
+    return int(values.any(axis=1).sum())

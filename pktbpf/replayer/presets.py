@@ -1,0 +1,135 @@
+"""First contents of a map from JSON: what `--map NAME=FILE.json` reads.
+
+Shapes: an object `{"6": 100, "10.0.0.0/8": 1}` by key; a list of `{"key": ..., "value": ...}` as bpftool prints
+maps (bytes as "0x1f" strings, `values` with one entry per cpu, `formatted` passed over); a list of values for arrays
+and queues; a file that `--maps` wrote. Keys and values are numbers, "0x" text, lists of bytes, prefixes, or what the map's BTF type takes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pktbpf.errors import MapError, UsageError
+from pktbpf.maps import codec
+from pktbpf.maps.face import Map
+
+QUEUES = ("QUEUE", "STACK", "BLOOM_FILTER")
+MAX_SIZE = 1 << 28
+
+
+def fill_from(one: Map, path: str) -> int:
+    """Update a map from a JSON file; how many entries. Raises UsageError (the file) and MapError (an entry)."""
+    try:
+        with Path(path).open("rb") as stream:
+            text = stream.read(MAX_SIZE + 1)
+        if len(text) > MAX_SIZE:
+            raise UsageError(f"{path}: more than {MAX_SIZE >> 20} MiB")
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not JSON: {error}") from None
+    try:
+        return fill(one, content)
+    except (UsageError, MapError) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def fill(one: Map, content: Any) -> int:
+    """Update a map from a parsed value; how many entries."""
+    count = 0
+    for key, value in _pairs(one, content):
+        if one.kind in QUEUES:
+            one.push(_bytes_of(value, one.value_size, one.value_type))
+        elif one.outer:
+            one.update(_key(one, key), _inner(one, value))
+        else:
+            one.update(_key(one, key), _value(one, value))
+        count += 1
+    return count
+
+
+def _pairs(one: Map, content: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(content, Mapping) and isinstance(content.get("map"), Mapping):
+        content = content.get("entries")  # as a directory of maps keeps it
+    if isinstance(content, Mapping):
+        yield from content.items()
+        return
+    if not isinstance(content, list):
+        raise UsageError("contents of a map are an object or a list")
+    for index, item in enumerate(content):
+        if isinstance(item, Mapping) and "key" in item and ("value" in item or "values" in item):
+            yield item["key"], item["value"] if "value" in item else _per_cpu(item["values"])
+        elif one.kind in QUEUES:
+            yield None, item["value"] if isinstance(item, Mapping) and set(item) == {"value"} else item
+        elif "ARRAY" in one.kind:
+            yield index, item
+        else:
+            raise UsageError(f'entry {index} is not {{"key": ..., "value": ...}}')
+
+
+def _per_cpu(values: Any) -> Any:
+    if isinstance(values, list) and all(isinstance(one, Mapping) and "value" in one for one in values):
+        return [one["value"] for one in values]
+    raise UsageError('"values" is not a list of {"cpu": ..., "value": ...}')
+
+
+def _key(one: Map, key: Any) -> Any:
+    if one.kind == "LPM_TRIE" and isinstance(key, str) and any(mark in key for mark in "./:"):
+        return codec.prefix(key, one.key_size)
+    return _bytes_of(key, one.key_size, one.key_type)
+
+
+def _value(one: Map, value: Any) -> Any:
+    if not one.percpu:
+        return _bytes_of(value, one.value_size, one.value_type)
+    if isinstance(value, list) and len(value) == one.possible_cpus and not _hexadecimal(value):
+        size = (one.value_size + 7) // 8 * 8
+        parts = (_exact(_bytes_of(each, one.value_size, one.value_type), one, "value") for each in value)
+        return b"".join(part.ljust(size, b"\0") for part in parts)
+    return _bytes_of(value, one.value_size, one.value_type)
+
+
+def _exact(value: Any, one: Map, what: str) -> bytes:
+    return codec.encode(value, one.value_size, one.value_type, f"{what} of {one.spec.name}")
+
+
+def _inner(one: Map, content: Any) -> Map:
+    """A fresh inner map with these contents."""
+    assert one.spec.inner is not None
+    made = Map.from_spec(one.spec.inner)
+    fill(made, content)
+    return made
+
+
+def _hexadecimal(value: Any) -> bool:
+    """A list of bytes as bpftool writes them."""
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) and v.startswith("0x") for v in value)
+
+
+def _bytes_of(value: Any, size: int, kind: Any) -> Any:
+    """What the map's own codec takes for a JSON value: bytes, a number, or the value itself where there is a type."""
+    if _hexadecimal(value) and len(value) == size:
+        try:
+            return bytes(int(part, 16) for part in value)
+        except ValueError:
+            raise UsageError(f"{value!r} is no list of bytes") from None
+    if kind is not None:
+        return value
+    if isinstance(value, str):
+        try:
+            return int(value, 0)
+        except ValueError:
+            pass
+        try:
+            return bytes.fromhex(value)
+        except ValueError:
+            raise UsageError(f"{value!r} is neither a number nor pairs of hexadecimal digits") from None
+    if isinstance(value, list):
+        if not all(isinstance(part, int) and 0 <= part < 256 for part in value):
+            raise UsageError(f"{value!r} is no list of bytes")
+        return bytes(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"{value!r} is no key or value of {size} bytes without a type")
+    return value
