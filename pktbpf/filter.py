@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pktbpf.engine.base import Outcome, Runner, Skbs
+    from pktbpf.engine.base import Engine, Outcome, Runner, Skbs
     from pktbpf.maps.face import Map
 
 Buffer = bytes | bytearray | memoryview
@@ -54,7 +54,7 @@ class Filter:
     """
 
     def __init__(
-        self, program: Any, *, engine: str = "interpreter", attach: str | AttachProfile = "packet",
+        self, program: Any, *, engine: str | Engine = "interpreter", attach: str | AttachProfile = "packet",
         env: Env | None = None, maps: Mapping[str, Map] | None = None,
     ):  # fmt: skip
         if not isinstance(program, ClassicProgram | Program | Verified):

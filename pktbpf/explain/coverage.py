@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pktbpf.asm.extended_print import format_insn, map_names
+from pktbpf.asm.extended_print import format_insn, map_names, targets_of
 from pktbpf.engine.base import Env, Outcome, Skbs
 from pktbpf.engine.interpreter import ENGINE, Interpreted
 from pktbpf.explain.classic_trace import classic_text
@@ -63,11 +63,12 @@ class ProgramCoverage:
         if isinstance(self.program, ClassicProgram):
             yield from self._classic_rows(self.program)
             return
-        insns = self.program.insns
+        insns, targets = self.program.insns, targets_of(self.program)
         for slot, insn, _ in extended.walk(insns):
             second = insns[slot + 1] if extended.is_wide(insn) and slot + 1 < len(insns) else None
-            branch = insn.row is not None and insn.row.kind is Kind.BRANCH
-            yield self._line(slot, format_insn(insn, second, map_name=self.maps.get(slot)), branch, True)
+            target = f"insn {targets[slot]}" if slot in targets else None
+            text = format_insn(insn, second, map_name=self.maps.get(slot), target=target)
+            yield self._line(slot, text, insn.row is not None and insn.row.kind is Kind.BRANCH, True)
 
     def _classic_rows(self, program: ClassicProgram) -> Iterator[Line]:
         from pktbpf.translator.translate import reachable
@@ -240,8 +241,7 @@ class CountingEngine:
     def prepare(self, verified: Verified, env: Env) -> CountingRunner:
         """As the interpreter does, with counters."""
         program = verified.program
-        name = self.title or program.origin or program.name or f"program of {len(program)} instructions"
-        runner = CountingRunner(shown(name), ENGINE.prepare(verified, env, coverage=True))
+        runner = CountingRunner(shown(self.title or _name(program)), ENGINE.prepare(verified, env, coverage=True))
         self.runners.append(runner)
         return runner
 
@@ -251,6 +251,13 @@ class CountingEngine:
         for runner in self.runners:
             found.merge(runner.coverage())
         return found
+
+
+def _name(program: Program) -> str:
+    """Where it came from, and which program it is of an object that may have several."""
+    if program.classic is None and program.origin and program.name:
+        return f"{program.origin}:{program.name}"
+    return program.origin or program.name or f"program of {len(program)} instructions"
 
 
 def shown(name: str) -> str:
