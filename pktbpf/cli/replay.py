@@ -121,7 +121,8 @@ def command(**values: Any) -> int:
 
 def _replay(options: Options) -> int:
     _check(options)
-    session = _session(options)
+    engine = _coverage.engine_for(options.coverage, options.engine)
+    session = _session(options, engine)
     interrupted = False
     try:
         session.run(options.sources)
@@ -133,6 +134,7 @@ def _replay(options: Options) -> int:
     finally:
         if options.maps is not None:
             _objects.save_maps(options.maps, session.results.maps)
+        _coverage.save(options.coverage, engine, quiet=options.quiet)
     results = session.results
     _summary(results, options)
     _report_errors(results)
@@ -176,7 +178,7 @@ def _check(options: Options) -> None:
         raise click.UsageError("-w - leaves no standard output for packets")
 
 
-def _session(options: Options) -> Session:
+def _session(options: Options, engine: Any) -> Session:
     """The session with all its sinks; filters are loaded and checked before anything is written."""
     from pktbpf.capture import linktypes
     from pktbpf.engine.base import profile
