@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pktbpf.cli import one_line
+from pktbpf.engine import NAMES as ENGINES
 from pktbpf.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ RIGS = ("unix", "packet", "packet-dgram", "udp", "raw-ip")
               help="The live socket; unix needs no root, the others a network namespace [unix].")  # fmt: skip
 @click.option("-c", "count", type=click.IntRange(min=1), metavar="N", help="Stop after N packets.")
 @click.option("-O", "no_optimize", is_flag=True, help="Compile an expression without libpcap's optimizer.")
-@click.option("--engine", type=click.Choice(("interpreter", "reference")), default="interpreter",
+@click.option("--engine", type=click.Choice(ENGINES), default="interpreter",
               help="What runs our side [interpreter].")  # fmt: skip
 @click.option("--extended", is_flag=True, help="Load our translation of a classic filter by bpf(2) (root).")
 @click.option("--random", "programs", type=click.IntRange(min=1), metavar="N",

@@ -65,3 +65,17 @@ def test_raw_bytes_do_not_go_to_a_terminal(line: list[str]) -> None:
         os.close(other)
     assert done.returncode == 2
     assert done.stderr.startswith(b"pktbpf: raw bytes do not go to a terminal")
+
+
+def test_choices_are_all_that_there_is() -> None:
+    """Written out in the commands, so that `--help` imports no more than it needs."""
+    from pktbpf import engine
+    from pktbpf.cli import parity, replay
+    from pktbpf.engine.base import PROFILES
+    from pktbpf.kernel import rigs
+    from pktbpf.replayer.session import POLICIES
+
+    assert parity.RIGS == rigs.NAMES
+    assert set(rigs.NAMES) == set(PROFILES) == set(replay.PROFILES)
+    assert replay.ENGINES == parity.ENGINES == engine.NAMES
+    assert replay.POLICIES == POLICIES
