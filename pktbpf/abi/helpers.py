@@ -91,7 +91,7 @@ ROWS: tuple[Helper, ...] = (
     Helper(14, "get_current_pid_tgid", "int", "", "none", "6.10"),
     Helper(15, "get_current_uid_gid", "int", "", "none", "6.16"),
     Helper(16, "get_current_comm", "int", "mem|uninit|write size", "perfmon", "6.16"),
-    Helper(17, "get_cgroup_classid", "int", "ctx", "cap_bpf", "6.16"),
+    Helper(17, "get_cgroup_classid", "int", "", "cap_bpf", "6.16"),
     Helper(22, "perf_event_read", "int", "map any", "perfmon", "6.16", gpl_only=True),
     Helper(25, "perf_event_output", "int", "ctx map any mem|rdonly size0", "none", "5.10", gpl_only=True),
     Helper(26, "skb_load_bytes", "int", "ctx any mem|uninit|write size", "none", "5.10"),

@@ -83,7 +83,7 @@ def _move_extended(walk: Walk, op: Op) -> None:
     if reg.v[5] < 1 << (op.off - 1):
         reg = walk.link(op.src)
     else:
-        reg = reg.with_id(0, reg.off)
+        reg = reg.with_id(0)
     walk.regs[op.dst] = reg.with_value(scalar.checked(scalar.sign_extend(reg.v, op.off >> 3)))
 
 
@@ -99,7 +99,7 @@ def _move_half(walk: Walk, op: Op) -> None:
     if fits:
         reg = walk.link(op.src)
     else:
-        reg = reg.with_id(0, reg.off)
+        reg = reg.with_id(0)
     v = reg.v
     if op.off:
         v = scalar.sign_extend32(v, op.off >> 3)
@@ -122,7 +122,7 @@ def swap(walk: Walk, op: Op) -> None:
     else:
         swapped = op.bits == 64 or op.reg
         if swapped or op.imm != 64:
-            walk.regs[op.dst] = reg.with_id(0, reg.off).with_value(_swapped(reg.v, op.imm, swapped))
+            walk.regs[op.dst] = reg.with_id(0).with_value(_swapped(reg.v, op.imm, swapped))
     walk.index += 1
 
 
@@ -226,10 +226,8 @@ def _scalars(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
         return
     if not walk.bypass_v1 and op.name in ("ADD", "SUB"):
         pointers.remember_scalar(walk, op)
-    off, id = dst.off, 0
-    if op.name in ("AND", "OR", "XOR") and not dst.v[1] and not src.v[1]:
-        off = 0
-    elif dst.id and op.name in ("ADD", "SUB") and walk.capable:
+    off = id = 0
+    if dst.id and op.name in ("ADD", "SUB") and walk.capable:
         off, id = _linked(op, dst, src)
     walk.regs[op.dst] = Reg(SCALAR, off, scalar.checked(v), id, dst.ref, dst.frame, dst.obj, dst.uid, dst.precise)
 
@@ -238,7 +236,7 @@ def _linked(op: Op, dst: Reg, src: Reg) -> tuple[int, int]:
     """(constant, id) of a register that was a copy of another and is now a constant apart from it: once, and in range."""
     low = tnum.M32 if op.bits == 32 else tnum.M64
     if src.v[1] & low or (op.reg and op.src == op.dst):
-        return dst.off, 0
+        return 0, 0
     if op.bits == 32:
         amount, mark, known = scalar.signed32(src.v[0]), ADD_CONST32, dst.v[5] <= tnum.M32
     else:

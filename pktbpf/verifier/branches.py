@@ -158,7 +158,7 @@ def _collect(walk: Walk, id: int, found: list[Linked]) -> None:
                 if len(found) < MAX_LINKED:
                     found.append((number, index, True))
                 else:
-                    regs[index] = reg.with_id(0, reg.off)
+                    regs[index] = reg.with_id(0)
         for index, slot in enumerate(frame.stack):
             spill = slot[1]
             if spill is None or not spilled(slot) or spill.kind != SCALAR or spill.id & ~ADD_CONST != id:
@@ -166,7 +166,7 @@ def _collect(walk: Walk, id: int, found: list[Linked]) -> None:
             if len(found) < MAX_LINKED:
                 found.append((number, index, False))
             else:
-                frame.stack[index] = (slot[0], spill.with_id(0, spill.off))
+                frame.stack[index] = (slot[0], spill.with_id(0))
 
 
 def _spread(state: State, known: Reg, at: int, linked: list[Linked]) -> None:

@@ -164,7 +164,11 @@ class Layout:
         if insn.src in (0, 4):
             return
         if insn.src == 3:
-            # Without the kernel's own type information no number names a variable.
+            # Without the kernel's own type information no number names a variable; it has fewer than 2**20 types.
+            if second.imm:
+                invalid("invalid module BTF object FD specified.", insn=index)
+            if not 0 <= insn.imm < 1 << 20:
+                refuse(errno.ENOENT, f"ldimm64 insn specifies invalid btf_id {insn.imm}.", insn=index)
             invalid(f"pseudo btf_id {insn.imm} in ldimm64 isn't KIND_VAR or KIND_FUNC", insn=index)
         if insn.src not in (2, 6) and not (insn.src in (1, 5) and second.imm == 0):
             invalid("unrecognized bpf_ld_imm64 insn", insn=index)

@@ -124,6 +124,11 @@ def _deduce32(s: Scalar) -> Scalar:
         slo32, shi32 = max(slo32, signed32(ulo32)), min(shi32, signed32(uhi32))
     if slo32 & M32 <= shi32 & M32:
         ulo32, uhi32 = max(ulo32, slo32 & M32), min(uhi32, shi32 & M32)
+    elif uhi32 < slo32 & M32:
+        # The signed range crosses zero; see _deduce64.
+        slo32, uhi32 = signed32(ulo32), min(uhi32, shi32 & M32)
+    elif shi32 & M32 < ulo32:
+        shi32, ulo32 = signed32(uhi32), max(ulo32, slo32 & M32)
     return (value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32)
 
 

@@ -173,7 +173,7 @@ def _spill_scalar(walk: Walk, frame: Frame, position: int, source: int, reg: Reg
         _save(frame, position, reg, size)
     else:
         # A narrowing spill is not the same value any more.
-        _save(frame, position, reg.with_id(0, reg.off), size)
+        _save(frame, position, reg.with_id(0), size)
 
 
 def _plain_write(
@@ -221,6 +221,8 @@ def _write_variable(
                 f"uninit stack in range of var-offset write prohibited for !root; insn {walk.index}, off: {byte}"
             )
         index = place & 7
+        if letter == SPILL:
+            types = types.replace(SPILL, MISC)
         frame.stack[place >> 3] = (
             types[:index] + new + types[index + 1 :],
             None if spill is None else spill.with_kind(NOT_INIT),
@@ -297,7 +299,7 @@ def _partial_fill(walk: Walk, types: str, spill: Reg, offset: int, size: int, ta
     if size <= spill_size and not offset & 7:
         # The low bytes of the spill, read from where it starts.
         keep = spill.v[5].bit_length() <= 8 * size
-        walk.regs[target] = spill if keep else spill.with_id(0, spill.off)
+        walk.regs[target] = spill if keep else spill.with_id(0)
         return True
     low = -offset - 1
     letters = [types[(low - byte) & 7] for byte in range(size)]

@@ -196,9 +196,7 @@ def lookup(rng: random.Random) -> Code:
         if rng.random() < 0.5:
             m.code.append(I(0x57, 7, 0, 0, mask))
         else:
-            m.code += [I(0x25, 7, 0, 2, rng.choice((size - 1, size - 4, size - 8, size, 3))), I(0x05, 0, 0, 0)]
-            m.code[-1] = I(0x05, 0, 0, 1)
-            m.code.append(mov(7, 0))
+            m.code += [I(0xB5, 7, 0, 1, rng.choice((size - 1, size - 4, size - 8, size, 3))), mov(7, 0)]
         m.code.append(I(0x0F, 0, 7))
         code = rng.choice(((0x71, 1), (0x69, 2), (0x61, 4), (0x79, 8)))
         m.code.append(I(code[0], 3, 0, rng.choice((0, 0, 1, 4, -1))))
@@ -510,7 +508,7 @@ def program(seed: int, feature: str | None = None, privilege: str = "root") -> t
     code = known[name](rng)
     if privilege == "none" and rng.random() < 0.6:
         code = [I(0x7A, 10, 0, -off, off) for off in range(8, 80, 8)] + code
-    for _ in range(rng.choice((0, 0, 1, 1, 1, 2))):
+    for _ in range(rng.choice((0, 0, 0, 0, 1, 1, 2))):
         code = mutate(code, rng)
     # A map that does not exist is file descriptor 9999, so that the kernel's words are the same everywhere.
     return name, tuple(i._replace(imm=9999) if i.code == 0x18 and i.src in (1, 2) and not 0 <= i.imm < 18 else i
