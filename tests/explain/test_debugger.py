@@ -107,7 +107,9 @@ def test_unknown_words() -> None:
     assert one.done
 
 
-@pytest.mark.parametrize("text", ["__import__('os')", "A.__class__ + 'x'", "lambda: 1", "A := 3", "[1]", "1 / 0", "(", ""])
+@pytest.mark.parametrize(
+    "text", ["__import__('os')", "A.__class__ + 'x'", "lambda: 1", "A := 3", "[1]", "1 / 0", "(", ""]
+)
 def test_conditions_are_nothing_but_conditions(text: str) -> None:
     with pytest.raises(UsageError):
         Condition(text)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pktbpf.cli import cli
-from pktbpf.engine.base import Env, profile
+from pktbpf.engine.base import Env, Fault, profile
 from pktbpf.engine.reference import Random, Referenced
 from pktbpf.engine.reference_extended import Exited
 from pktbpf.engine.reference_packet import Faulted, Packet
@@ -26,6 +26,7 @@ from pktbpf.testing import CapturedPacket, CaptureUnderTest, FilterUnderTest, Pa
 ROOT = Path(__file__).parents[2]
 FILTERS = sorted(p for p in (ROOT / "filters").iterdir() if p.is_file())
 MAKE = PacketBuilder()
+WRITTEN = (0, 2, 6, 7)  # registers that translated programs use
 
 
 def pktbpf(*arguments: str, given: str = "") -> Result:
@@ -70,20 +71,21 @@ def test_stopped_core_has_the_registers_of_the_reference(name: str) -> None:
             core = Core(Verified(program, trusted=True), Env(), one_row(skbs, row))
             machine = Referenced(program, Env(), Random.seeded(0)).machine(Packet.of(skbs, row))
             machine.regs[6] = machine.regs[0] = 0
-            steps, count = machine.steps(program.insns), 0
-            try:
-                while True:
-                    slot = machine.pc
+            steps, count, ending = machine.steps(program.insns), 0, None
+            while ending is None:
+                slot = machine.pc
+                try:
                     next(steps)
-                    count += 1
-                    assert core.owner(core.after(count - 1).slot)[2] == slot
-                    stop = core.after(count)
-                    written = {0, 2, 6, 7} & set(range(11))
-                    assert {r: stop.registers[r] for r in written} == {r: machine.regs[r] for r in written}
-            except Exited as done:
-                assert core.whole().verdict == done.value
-            except Faulted as fault:
-                assert core.whole().fault == fault.fault
+                except (Exited, Faulted) as stopped:
+                    ending = stopped
+                    break
+                assert core.owner(core.after(count).slot)[2] == slot
+                count += 1
+                stop = core.after(count)
+                assert [stop.registers[r] for r in WRITTEN] == [machine.regs[r] for r in WRITTEN]
+            whole = core.whole()
+            assert ending is not None
+            assert (whole.verdict, whole.fault) == (getattr(ending, "value", 0), getattr(ending, "fault", Fault.NONE))
             assert count > 3
 
 
