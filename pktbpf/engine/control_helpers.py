@@ -37,7 +37,9 @@ PROG_ARRAY, USER_RINGBUF, HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, LRU_
 FUNCTION = np.uint64(1 << 61)  # marks a pointer to a function; the rest is its slot
 FAULT_CALL = int(Fault.CALL)
 LOOP_LIMIT = np.uint64(1 << 23)
-EINVAL, E2BIG = np.uint64((1 << 64) - 22), np.uint64((1 << 64) - 7)
+EINVAL = np.uint64((1 << 64) - 22)
+# The verifier puts the loop in the place of the call, and its code for too many rounds loads 32 bits.
+E2BIG = np.uint64((1 << 32) - 7)
 _LOOP, _FOR_EACH, _DRAIN = np.uint64(LOOP), np.uint64(FOR_EACH), np.uint64(DRAIN)
 _NO_DATA, _SKIPPED = np.int64(-ENODATA), np.int64(-EAGAIN)
 _WAKEUP = np.uint64(ringbuf.NO_WAKEUP | ringbuf.FORCE_WAKEUP)

@@ -156,7 +156,7 @@ def gather(fmt: Scalar, size: Scalar, args: Scalar, count: Scalar, packed: Scala
 
 
 # Kinds of argument.
-K_WORD, K_LONG, K_STRING, K_CHAR, K_ADDRESS4, K_ADDRESS6, K_SYMBOL = (np.uint64(n) for n in range(1, 8))
+K_WORD, K_LONG, K_STRING, K_CHAR, K_ADDRESS4, K_ADDRESS6, K_SYMBOL, K_USER = (np.uint64(n) for n in range(1, 9))
 
 
 @hot
@@ -168,7 +168,8 @@ def classify(fmt: Scalar, at: Scalar) -> Scalar:
             return K_LONG, _U1
         third = peek8(fmt + at + _U2)
         if (following == C_K or following == C_U) and third == C_S:
-            return (K_STRING if ends_word(peek8(fmt + at + _U3)) else U0), _U3
+            kind = K_STRING if following == C_K else K_USER
+            return (kind if ends_word(peek8(fmt + at + _U3)) else U0), _U3
         if following == C_BIG_K or following == C_X or following == C_S or following == C_BIG_S:
             return K_LONG, _U2
         if following == C_BIG_B:
@@ -203,9 +204,11 @@ def pack(packed: Scalar, used: Scalar, kind: Scalar, value: Scalar, letter_i: Sc
         else:
             poke64(packed + used, value)
         return used + size, True
-    if kind == K_STRING:
+    if kind == K_STRING or kind == K_USER:
         if room == U0:
             return used, False
+        if kind == K_USER:  # there is no process whose memory this could be
+            value = U0
         return used + pack_string(packed + used, room, value, block), True
     if kind == K_CHAR:
         if room == U0:
