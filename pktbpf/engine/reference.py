@@ -6,17 +6,22 @@ extended machine. Random numbers are those of the interpreter for the same seed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from pktbpf.abi.limits import MAX_FRAMES, REG_FP, STACK_SIZE
 from pktbpf.engine import reference_classic, reference_extended
 from pktbpf.engine.base import Env, Fault, Outcome, Skbs
 from pktbpf.engine.reference_packet import Faulted, Packet
+from pktbpf.engine.reference_world import MAP_POINTER, SCRATCH, Answer, Timer, World
+from pktbpf.engine.trace import TraceRecord
+from pktbpf.maps import layout
+from pktbpf.maps.elements import read_key
 from pktbpf.program import INTERNAL_NAMES, Program, Verified
 
 U64 = (1 << 64) - 1
-PRANDOM, PROCESSOR = 7, 8
 
 
 @dataclass(slots=True)
@@ -47,6 +52,10 @@ class Referenced:
     env: Env
     random: Random
     needs_meta: bool = True
+    world: World = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.world = World(self.env, self.random)
 
     def run(self, skbs: Skbs) -> Outcome:
         """Run over all packets, in order."""
@@ -63,25 +72,48 @@ class Referenced:
         return outcome
 
     def one(self, packet: Packet) -> int:
-        """Verdict for one packet. Raises Faulted."""
+        """Verdict for one packet, timers that have expired by then before it. Raises Faulted."""
         if self.program.classic is not None:
             return reference_classic.Machine(packet, self.random).run(self.program.classic.insns)
+        for timer, (program, slot) in self.world.expired(packet.column("timestamp")):
+            self._fire(packet, timer, program, slot)
         return self.machine(packet).run(self.program.insns)
+
+    def _fire(self, packet: Packet, timer: Timer, program: Program, slot: int) -> None:
+        machine = self.machine(packet)
+        machine.program, machine.pc, machine.now = program, slot, timer.expiry or 0
+        found = self.world.maps[timer.pointer >> 32]
+        stride = int(found.row[layout.STRIDE])
+        index = (timer.pointer & 0xFFFFFFFF) // stride
+        key = index.to_bytes(4, "little") if found.kind == "ARRAY" else read_key(found, index + 1)
+        machine.scratch[: len(key)] = key
+        value = found.number << 32 | index * stride
+        machine.regs[1:4] = [MAP_POINTER | found.number << 32, SCRATCH << 32, value]
+        machine.regs[REG_FP] = (reference_extended.STACK << 32) + STACK_SIZE
+        # A callback's answer means nothing, and its fault is no packet's.
+        with contextlib.suppress(reference_extended.Exited, Faulted):
+            for _ in machine.go(program.insns):
+                pass
 
     def machine(self, packet: Packet) -> reference_extended.Machine:
         """A fresh extended machine for a packet."""
 
-        def helper(number: int, args: list[int]) -> int:
-            if number == PRANDOM:
-                return self.random()
-            if number == PROCESSOR:
-                return packet.column("cpu")
+        def helper(number: int, args: list[int]) -> Answer:
             if number in INTERNAL_NAMES:
                 return machine.internal(number, args)
-            raise Faulted(Fault.CALL)
+            return self.world.call(machine, number)
 
-        machine = reference_extended.Machine(packet, helper, self.env.budget)
+        machine = reference_extended.Machine(packet, helper, self.env.budget, program=self.program, world=self.world)
+        self.world.learn(self.program)
+        machine.now, machine.cpu = packet.column("timestamp"), packet.column("cpu")
+        keys = max((found.key_size for found in self.world.maps.values()), default=0)
+        machine.scratch = bytearray(max(STACK_SIZE, layout.round_up(keys)) * MAX_FRAMES)
         return machine
+
+    def trace_records(self) -> list[TraceRecord]:
+        """What bpf_trace_printk and bpf_trace_vprintk wrote since the last call."""
+        found, self.world.traces = self.world.traces, []
+        return found
 
 
 class ReferenceEngine:

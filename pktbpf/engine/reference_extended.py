@@ -9,16 +9,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from pktbpf.abi.limits import MAX_FRAMES, REG_FP, STACK_SIZE
 from pktbpf.engine.base import Fault
 from pktbpf.engine.reference_packet import Faulted, LoadFailed, Packet
+from pktbpf.engine.reference_world import READ, SCRATCH, WRITE, Answer, Walk, World
 from pktbpf.isa.extended import Insn, Kind, Row
-from pktbpf.program import INTERNAL_NAMES
+from pktbpf.program import INTERNAL_NAMES, Program
 
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
 STACK, CONTEXT = 1, 2
+TAIL_CALL = 12
 _MAY_GOTO_LIMIT = 0x7FFFFF
 
 
@@ -91,19 +93,40 @@ class Exited(Exception):
         super().__init__(str(value))
 
 
+class Frame(NamedTuple):
+    """What a return gives back: r6-r10, the place, the program; and the walk whose callback runs, if any."""
+
+    saved: list[int]
+    pc: int
+    insns: tuple[Insn, ...]
+    program: Program | None
+    walk: Walk | None = None
+    target: int = 0
+
+
 @dataclass(slots=True)
 class Machine:
-    """State while one packet runs. helper: (number, registers 1-5) -> r0, raising Faulted for an unknown number."""
+    """State while one packet runs. helper: (number, registers 1-5) -> r0 or a walk through callbacks, raising Faulted
+    for an unknown number. program, world: what maps and functions are named by, see pktbpf.engine.reference_world.
+    now: nanoseconds since 1970."""
 
     packet: Packet
-    helper: Callable[[int, list[int]], int]
+    helper: Callable[[int, list[int]], Answer]
     budget: int
     regs: list[int] = field(default_factory=lambda: [0] * 16)
     stack: bytearray = field(default_factory=lambda: bytearray(STACK_SIZE * MAX_FRAMES))
     cb: bytearray = field(default_factory=lambda: bytearray(20))
-    frames: list[tuple[list[int], int]] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
     pc: int = 0
     may_goto: int = 0
+    program: Program | None = None
+    world: World | None = None
+    insns: tuple[Insn, ...] = ()
+    tail_calls: int = 0
+    target: int = 0
+    scratch: bytearray = field(default_factory=bytearray)
+    now: int = 0
+    cpu: int = 0
 
     def run(self, insns: tuple[Insn, ...]) -> int:
         """The verdict, u32. Raises Faulted."""
@@ -117,20 +140,24 @@ class Machine:
     def steps(self, insns: tuple[Insn, ...]) -> Iterator[int]:
         """Execute one instruction per step and yield its slot; ends by Exited or Faulted."""
         self.regs[1], self.regs[REG_FP] = CONTEXT << 32, (STACK << 32) + STACK_SIZE
-        second = second_slots(insns)
+        yield from self.go(insns)
+
+    def go(self, insns: tuple[Insn, ...]) -> Iterator[int]:
+        """steps() with registers and place as they are."""
+        self.insns = insns
         while True:
-            if not 0 <= self.pc < len(insns) or self.pc in second:
+            if not 0 <= self.pc < len(self.insns) or self.pc in second_slots(self.insns):
                 raise Faulted(Fault.JUMP)
             self.budget -= 1
             if self.budget < 0:
                 raise Faulted(Fault.BUDGET)
-            number, insn = self.pc, insns[self.pc]
+            number, insn = self.pc, self.insns[self.pc]
             row = insn.row
             self.pc += 1
             if row is None or insn.dst > REG_FP or insn.src > REG_FP:
                 raise Faulted(Fault.OPCODE)
             try:
-                self._step(insns, insn, row)
+                self._step(self.insns, insn, row)
             except LoadFailed:
                 self._leave(0)
             yield number
@@ -144,7 +171,11 @@ class Machine:
             case Kind.LOAD_IMM64:
                 if self.pc >= len(insns):
                     raise Faulted(Fault.OPCODE)
-                self.regs[insn.dst] = insn.imm & U32 | (insns[self.pc].imm & U32) << 32
+                low, high = insn.imm, insns[self.pc].imm
+                if insn.src and self.world is not None and self.program is not None:
+                    self.regs[insn.dst] = self.world.immediate(self.program, self.pc - 1, insn.src, low, high)
+                else:
+                    self.regs[insn.dst] = low & U32 | (high & U32) << 32
                 self.pc += 1
             case Kind.PACKET:
                 where = insn.imm + (self.regs[insn.src] if row.operation == "IND" else 0)
@@ -196,7 +227,7 @@ class Machine:
             raise Faulted(Fault.JUMP)
         return target
 
-    def _place(self, address: int, size: int) -> tuple[bytearray, int]:
+    def _place(self, address: int, size: int, need: int = READ) -> tuple[bytearray | memoryview, int]:
         """Memory behind a pointer; the context only where its bytes are plain memory (cb)."""
         region, offset = address >> 32, address & U32
         if region == STACK and offset + size <= len(self.stack):
@@ -205,7 +236,55 @@ class Machine:
             if offset >= 48 and offset + size <= 68:
                 return self.cb, offset - 48
             raise Faulted(Fault.CONTEXT)
-        raise Faulted(Fault.MEMORY)
+        if region == SCRATCH and need == READ and offset + size <= len(self.scratch):
+            return self.scratch, offset
+        found = self.world.memory(address, size, need) if self.world is not None else None
+        if found is None:
+            raise Faulted(Fault.MEMORY)
+        return found, 0
+
+    def read(self, address: int, size: int, need: int = READ) -> bytes:
+        """Bytes that a helper is given a pointer to; none need no pointer."""
+        if not size:
+            return b""
+        memory, at = self._whole(address, size, need)
+        return bytes(memory[at : at + size])
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put what a helper answers through a pointer."""
+        if data:
+            memory, at = self._whole(address, len(data), WRITE)
+            memory[at : at + len(data)] = data
+
+    def _whole(self, address: int, size: int, need: int) -> tuple[bytearray | memoryview, int]:
+        try:
+            return self._place(address, size, need)
+        except Faulted:
+            raise Faulted(Fault.MEMORY) from None
+
+    def string(self, address: int, limit: int) -> bytes | None:
+        """Up to `limit` bytes before the first NUL, as far as memory goes; None where there is none."""
+        out = bytearray()
+        while len(out) < limit:
+            try:
+                byte = self.read(address + len(out), 1)
+            except Faulted:
+                return bytes(out) if out else None
+            if byte == b"\0":
+                return bytes(out)
+            out += byte
+        return bytes(out)
+
+    def scratch_offset(self) -> int:
+        """Where the key or dynptr of the walk in the innermost frame lies in the scratch memory."""
+        return (len(self.frames) - 1) * (len(self.scratch) // MAX_FRAMES)
+
+    def enter_program(self, program: Program) -> None:
+        """A tail call: the same frame, another program from its start."""
+        self.program, self.insns, self.pc = program, program.insns, 0
+        self.regs[1] = CONTEXT << 32
+        if self.world is not None:
+            self.world.learn(program)
 
     def _memory(self, insn: Insn, row: Row) -> None:
         if row.operation in ("LDX", "LDSX"):
@@ -217,7 +296,7 @@ class Machine:
                 value = int.from_bytes(memory[at : at + row.size], "little")
             self.regs[insn.dst] = signed(value, row.bits) & U64 if row.operation == "LDSX" else value
             return
-        memory, at = self._place(self.regs[insn.dst] + insn.off & U64, row.size)
+        memory, at = self._place(self.regs[insn.dst] + insn.off & U64, row.size, WRITE)
         memory[at : at + row.size] = (self._operand(insn, row) & (1 << row.bits) - 1).to_bytes(row.size, "little")
 
     def _atomic(self, insn: Insn, row: Row) -> None:
@@ -225,7 +304,7 @@ class Machine:
         address = pointer + insn.off & U64
         if address >> 32 == CONTEXT:
             raise Faulted(Fault.CONTEXT)
-        memory, at = self._place(address, row.size)
+        memory, at = self._place(address, row.size, READ | WRITE)
         old = int.from_bytes(memory[at : at + row.size], "little")
         mask = (1 << row.bits) - 1
         value = self.regs[insn.src] & mask
@@ -249,11 +328,17 @@ class Machine:
             target = self._target(insns, insn.imm)
             if len(self.frames) >= MAX_FRAMES - 1:
                 raise Faulted(Fault.DEPTH)
-            self.frames.append((self.regs[6:11], self.pc))
-            self.regs[REG_FP] += STACK_SIZE
+            self._enter(None, 0)
             self.pc = target
+        elif row.operation == "HELPER" and insn.imm == TAIL_CALL and self.world is not None:
+            self.world.tail_call(self, self.regs[2], self.regs[3])
         elif row.operation == "HELPER":
-            self.regs[0] = self.helper(insn.imm, self.regs[1:6]) & U64
+            answer = self.helper(insn.imm, self.regs[1:6])
+            if isinstance(answer, int):
+                self.regs[0] = answer & U64
+            else:
+                self._enter(answer, self.target)
+                self._round(None)
         else:
             raise Faulted(Fault.OPCODE)
 
@@ -264,12 +349,38 @@ class Machine:
             return self.packet.column("hatype") if self.packet.column("ifindex") > 0 else U64
         return self.packet.internal(name, args[1] & U32, args[2] & U32)
 
+    def _enter(self, walk: Walk | None, target: int) -> None:
+        """A frame with a cleared stack."""
+        self.frames.append(Frame(self.regs[6:11], self.pc, self.insns, self.program, walk, target))
+        at = self.regs[REG_FP] & U32
+        self.stack[at : at + STACK_SIZE] = bytes(STACK_SIZE)
+        self.regs[REG_FP] += STACK_SIZE
+
+    def _round(self, answer: int | None) -> None:
+        """The walk of the innermost frame goes on: another callback, or its end."""
+        frame = self.frames[-1]
+        assert frame.walk is not None
+        try:
+            arguments = next(frame.walk) if answer is None else frame.walk.send(answer)
+        except StopIteration as end:
+            self._back(end.value)
+            return
+        self.regs[1 : 1 + len(arguments)] = arguments
+        self.pc = frame.target
+
+    def _back(self, value: int) -> None:
+        frame = self.frames.pop()
+        self.regs[0], self.regs[6:11], self.pc = value & U64, frame.saved, frame.pc
+        self.insns, self.program = frame.insns, frame.program
+
     def _leave(self, value: int) -> None:
         self.regs[0] = value
         if not self.frames:
             raise Exited(value)
-        saved, self.pc = self.frames.pop()
-        self.regs[6:11] = saved
+        if self.frames[-1].walk is not None:
+            self._round(value)
+        else:
+            self._back(value)
 
 
 @functools.lru_cache(maxsize=64)
