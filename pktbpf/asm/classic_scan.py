@@ -96,13 +96,6 @@ class Scanner:
         self._position = len(self.text) if end < 0 else end
         self._next = None
 
-    def mark(self) -> tuple[int, Token | None]:
-        """A place to `reset` to."""
-        return self._position, self._next
-
-    def reset(self, mark: tuple[int, Token | None]) -> None:
-        self._position, self._next = mark
-
     def _skip_blank(self) -> None:
         text = self.text
         while True:

@@ -84,7 +84,6 @@ def walk_pcap(
 
 # Columns of the interface table: uint64[n, 6]. FAST: ticks up to this times FACTOR fit into int64.
 IF_SNAPLEN, IF_MODE, IF_FACTOR, IF_UNITS, IF_OFFSET, IF_FAST = range(6)
-IF_WORDS = 6
 # How ticks become nanoseconds: times FACTOR, divided by FACTOR, or a binary fraction of 2**-FACTOR seconds.
 TIMES, DIVIDED, BINARY = 0, 1, 2
 
