@@ -99,11 +99,11 @@ def test_one_of_several_arrays() -> None:
         (["asm", "ret #"], 1, "pktbpf: filter:1:6: expected a number or the name of an extension, found the end"),
         (["compile", "tcp", "-F", "x"], 2, "pktbpf: an expression and -F FILE contradict each other\n"),
         (["compile", "-dd", "--to", "asm", "tcp"], 2, "pktbpf: -dd and --to asm contradict each other\n"),
-        (["compile", "-F", "/nosuch"], 1, "pktbpf: /nosuch: no such file\n"),
+        (["compile", "-F", "filters/none.bpf"], 1, "pktbpf: filters/none.bpf: no such file\n"),
         (["compile", "-y", "nosuch", "tcp"], 1, "pktbpf: unknown link type 'nosuch'"),
         (["compile", "-s", "-5", "tcp"], 2, "pktbpf: "),
         (["dis", "tcp", "--form", "foo"], 2, "pktbpf: unknown filter form 'foo'"),
-        (["dis", "tcp", "-o", "/nosuch/dir/x"], 1, "pktbpf: /nosuch/dir/x: No such file or directory\n"),
+        (["dis", "tcp", "-o", "filters/none/x"], 1, "pktbpf: filters/none/x: No such file or directory\n"),
         (["asm"], 2, "pktbpf: "),
     ],
 )
