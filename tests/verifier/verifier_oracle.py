@@ -132,6 +132,12 @@ class Oracle:
         self.fds = [create_map(spec) for spec, _ in MAPS]
         self._child: tuple[int, int, int] | None = None
 
+    @staticmethod
+    def live_version() -> tuple[int, int]:
+        """Version of the running kernel."""
+        major, minor = os.uname().release.split(".")[:2]
+        return int(major), int(minor)
+
     def encode(self, insns: tuple[Insn, ...]) -> bytes:
         out = []
         for insn in insns:
@@ -152,6 +158,13 @@ class Oracle:
         os.write(writer, struct.pack("<I", len(message)) + message)
         (length,) = struct.unpack("<I", _read(reader, 4))
         return parse(*pickle.loads(_read(reader, length)))
+
+    def ask(self, insns: tuple[Insn, ...], privilege: str) -> Verdict:
+        """One verdict with any privilege; `unprivileged` is cheaper for many."""
+        if privilege == "root":
+            return self.verdict(insns)
+        with self.unprivileged(privilege):
+            return self.verdict(insns, privilege)
 
     @contextlib.contextmanager
     def unprivileged(self, privilege: str = "none") -> Iterator[None]:

@@ -1,0 +1,69 @@
+"""Case files: a small program and what the kernel says of it, as text. Lines `key value`, then `code` and instructions.
+
+privilege: root, cap_bpf or none. errno: 0 or a number. insn: the refusing instruction. line: first line of the error.
+Instructions are five numbers: opcode, dst, src, offset, immediate; maps are numbers of verifier_oracle.MAPS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pktbpf.errors import ProgramRefused
+from pktbpf.isa.extended import Insn
+from pktbpf.program import Program
+from pktbpf.verifier import verify
+from verifier_oracle import MAPS, Verdict
+
+FOLDER = Path(__file__).parent.parent / "cases" / "verifier"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One program with its verdict."""
+
+    name: str
+    why: str
+    privilege: str
+    verdict: Verdict
+    insns: tuple[Insn, ...]
+
+
+def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True) -> Verdict:
+    """The verdict of pktbpf."""
+    maps = {
+        i: MAPS[insn.imm][0]
+        for i, insn in enumerate(insns)
+        if insn.code == 0x18 and insn.src in (1, 2) and 0 <= insn.imm < len(MAPS)
+    }
+    program = Program(insns, maps=maps, license="GPL" if gpl else "Proprietary")
+    try:
+        verify(program, privilege=privilege)
+    except ProgramRefused as refused:
+        return Verdict(refused.errno, refused.insn, refused.reason)
+    return Verdict(0)
+
+
+def read(path: Path) -> Case:
+    """The case in a file."""
+    head, _, body = path.read_text().partition("\ncode\n")
+    fields = dict(line.split(" ", 1) for line in head.splitlines() if " " in line)
+    number = int(fields["errno"])
+    at = int(fields["insn"]) if "insn" in fields else None
+    insns = tuple(Insn(*(int(word, 0) for word in line.split())) for line in body.splitlines())
+    return Case(path.stem, fields["why"], fields["privilege"], Verdict(number, at, fields.get("line", "")), insns)
+
+
+def write(name: str, why: str, privilege: str, verdict: Verdict, insns: tuple[Insn, ...]) -> None:
+    """Keep a program, with the kernel's verdict."""
+    lines = [f"why {why}", f"privilege {privilege}", f"errno {verdict.errno}"]
+    if verdict.errno:
+        lines += [f"insn {verdict.insn}"] if verdict.insn is not None else []
+        lines += [f"line {verdict.line}"] if verdict.line else []
+    lines += ["code", *(f"{i.code:#04x} {i.dst} {i.src} {i.off} {i.imm}" for i in insns)]
+    (FOLDER / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def cases() -> list[Case]:
+    """All case files."""
+    return [read(path) for path in sorted(FOLDER.glob("*.txt"))]
