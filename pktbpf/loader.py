@@ -29,8 +29,8 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview"
 DEFAULT_LINKTYPE = "EN10MB"
 MAX_FILE_SIZE = 64 << 20  # no filter is near this; a device or a capture given by mistake is not read to its end
 
-# Each repeat ends where the next part cannot begin, which keeps the time linear in the length of hostile text. Not so by
-# possessive repeats: Python before 3.11.5 forgets where a group of them began when it fails half-way.
+# A repeat ends where the next part cannot begin, which keeps the time linear in the length of hostile text. Possessive
+# repeats would say so, but Python before 3.11.5 forgets where a group of them began when it fails half-way.
 _MNEMONIC = "|".join(sorted(map(re.escape, MNEMONICS), key=len, reverse=True))
 _COMMENTS = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*|^[ \t]*#[^\n]*|;[^\n]*", re.DOTALL | re.MULTILINE)
 _CLASSIC_LEAD = r"[\s/]*(?:(?:\(\d+\)|\d+:|[A-Za-z_]\w*:)[\s/]*)*"

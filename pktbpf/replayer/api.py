@@ -48,12 +48,12 @@ def replay(
 
     captures: paths, `-`, bytes or binary files. filters: what `pktbpf.load` takes or gives, or `Filter` objects; an
     expression is compiled for each link type met, an object stands for its only program. write: file for packets that
-    any filter accepts, cut to what is kept. count: stop after so many accepted packets. linktype: the DLT that all packets must have. indeterminate: what to do
-    with packets whose verdict depends on bytes that were not captured. env, metadata: see `Env`; keywords name metadata
-    columns (`mark=5`). maps: live maps to use by name; the others are made, all are in `Results.maps`. columns: keep
-    per-packet columns (about 50 bytes a packet, 13 more for each further filter).
-    on_batch: called as on_batch(capture, batch, judged). errors: "keep" leaves damage of captures in `Results.errors`
-    alone; "raise" raises the first at the end, with what was found until then as its `results`.
+    any filter accepts, cut to what is kept. count: stop after so many accepted packets. linktype: the DLT that all
+    packets must have. indeterminate: what to do with packets whose verdict depends on bytes that were not captured.
+    env, metadata: see `Env`; keywords name metadata columns (`mark=5`). maps: live maps to use by name; the others are
+    made, all are in `Results.maps`. columns: keep per-packet columns (about 50 bytes a packet, 13 more for each further
+    filter). on_batch: called as on_batch(capture, batch, judged). errors: "keep" leaves damage of captures in
+    `Results.errors` alone; "raise" raises the first at the end, with what was found until then as its `results`.
     Raises FilterSyntaxError, ExpressionError, ProgramRefused, LinkTypeError, UsageError, CaptureError.
     """
     if errors not in ("raise", "keep"):
@@ -75,6 +75,16 @@ def replay(
         chosen, profile=socket, env=where, linktype=_dlt(linktype),
         indeterminate=indeterminate, count=count, sinks=sinks,
     )  # fmt: skip
+    _run(session, sources, collected)
+    if errors == "raise" and session.results.errors:
+        first = session.results.errors[0]
+        first.results = session.results
+        raise first
+    return session.results
+
+
+def _run(session: Session, sources: list[Any], collected: ColumnSink | None) -> None:
+    """The pass itself; what it found belongs to the error that ends it, and columns to the results in any case."""
     try:
         session.run(sources)
     except PktbpfError as error:
@@ -83,11 +93,6 @@ def replay(
     finally:
         if collected is not None:
             collected.put_into(session.results)
-    if errors == "raise" and session.results.errors:
-        first = session.results.errors[0]
-        first.results = session.results
-        raise first
-    return session.results
 
 
 def environment(env: Env | None, metadata: dict[str, int | None]) -> Env:

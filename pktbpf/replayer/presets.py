@@ -1,8 +1,9 @@
 """First contents of a map from JSON: what `--map NAME=FILE.json` reads.
 
-Shapes: an object `{"6": 100, "10.0.0.0/8": 1}` by key; a list of `{"key": ..., "value": ...}` as bpftool prints
-maps (bytes as "0x1f" strings, `values` with one entry per cpu, `formatted` passed over); a list of values for arrays
-and queues; a file that `--maps` wrote. Keys and values are numbers, "0x" text, lists of bytes, prefixes, or what the map's BTF type takes.
+Shapes: an object `{"6": 100, "10.0.0.0/8": 1}` by key; a list of `{"key": ..., "value": ...}` as bpftool prints maps
+(bytes as "0x1f" strings, `values` with one entry per cpu, `formatted` passed over); a list of values for arrays and
+queues; a file that `--maps` wrote. Keys and values are numbers, "0x" text, lists of bytes, prefixes, or what the map's
+BTF type takes.
 """
 
 from __future__ import annotations
