@@ -130,7 +130,7 @@ def program_tag(insns: Iterable[Insn], algorithm: str = "sha256") -> str:
 
 @dataclass(frozen=True)
 class Verified:
-    """A program that may run. facts: what was proven per slot, empty for a trusted one. trusted: nothing was checked."""
+    """A program that may run. facts: what was proven per slot, empty for a trusted one. trusted: nothing checked."""
 
     program: Program
     trusted: bool = False
