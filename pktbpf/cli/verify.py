@@ -1,0 +1,74 @@
+"""`pktbpf verify`: what the kernel's checks say of a program, with the reason."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from pktbpf.errors import ProgramRefused, UsageError
+
+REFUSED = 3
+
+
+@click.command(short_help="The kernel's checks, offline, with the reason.")
+@click.argument("prog", metavar="PROG")
+@click.option("--program", "name", metavar="NAME", help="The program of an object that has several.")
+@click.option("--unprivileged", is_flag=True, help="As a loader without capabilities (extended programs).")
+@click.option("--log-level", type=click.Choice(("0", "1", "2", "4")), default="0", help="The verifier's log [0].")
+@click.option("--kernel", metavar="VERSION", help="The rules of this kernel version [newest known].")
+@click.option("-y", "linktype", metavar="DLT", help="The link type that an expression is compiled for [EN10MB].")
+@click.option("-O", "no_optimize", is_flag=True, help="Compile an expression without libpcap's optimizer.")
+@click.option("--format", "form", type=click.Choice(("text", "json")), default="text", help="Words or JSON [text].")
+@click.option("--no-color", is_flag=True, help="No colour, on a terminal either.")
+def command(prog: str, name: str | None, linktype: str | None, no_optimize: bool, **options: Any) -> int:
+    """What SO_ATTACH_FILTER or BPF_PROG_LOAD would say of PROG: accepted, or refused with errno and reason.
+
+    PROG is a file in any form, an object, an expression, or - for standard input. Ends with 3 for a refused program.
+
+    \b
+    Examples:
+      pktbpf verify filters/tcp-port-80.bpf
+      pktbpf verify filters/ebpf/rate_limit.o --unprivileged
+    """
+    from pktbpf import loader
+    from pktbpf.program import ClassicProgram
+
+    chosen = loader.load_argument(prog, linktype=linktype, optimize=not no_optimize)
+    if hasattr(chosen, "programs"):
+        chosen = chosen.program(name)
+    elif name is not None:
+        raise UsageError(f"--program {name}: {prog} is no object with named programs")
+    rules = {} if isinstance(chosen, ClassicProgram) else _rules(options)
+    return _report(chosen, rules, options)
+
+
+def _rules(options: dict[str, Any]) -> dict[str, Any]:
+    rules: dict[str, Any] = {"privilege": "none" if options["unprivileged"] else "root"}
+    rules["log_level"] = int(options["log_level"])
+    if options["kernel"] is not None:
+        rules["kernel"] = options["kernel"]
+    return rules
+
+
+def _report(program: Any, rules: dict[str, Any], options: dict[str, Any]) -> int:
+    from pktbpf.filter import verify
+    from pktbpf.report import refusal
+
+    colour = sys.stdout.isatty() and not options["no_color"] and "NO_COLOR" not in os.environ
+    try:
+        verdict: Any = verify(program, **rules)
+    except ProgramRefused as error:
+        verdict = error
+    if options["form"] == "json":
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(refusal.as_object(program, verdict)), indent=2))
+    else:
+        if options["log_level"] != "0" and verdict.log:
+            click.echo(verdict.log)
+        show = refusal.refused if isinstance(verdict, ProgramRefused) else refusal.accepted
+        click.echo(show(program, verdict, colour=colour))
+    return REFUSED if isinstance(verdict, ProgramRefused) else 0

@@ -1,0 +1,88 @@
+"""A verdict of the checks as something a person reads: what was refused, where, why, and what to do about it.
+
+In: a program and what the checks said. Out: text (colour only when asked for) or plain data for JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pktbpf.errors import ProgramRefused, errno_name
+from pktbpf.program import ClassicProgram, Program, Verified
+
+CONTEXT = 3  # instructions shown before and behind the refused one
+_RED, _GREEN, _BOLD, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[0m"
+
+
+def _lines(program: ClassicProgram | Program) -> list[str]:
+    """One line per instruction or slot, numbered as the checks number them."""
+    if isinstance(program, ClassicProgram):
+        from pktbpf.asm.listing import image
+
+        return [image(insn, number) for number, insn in enumerate(program.insns)]
+    from pktbpf.asm.extended_text import format_insn
+
+    lines, second, shown = [], False, None
+    for number, insn in enumerate(program.insns):
+        following = program.insns[number + 1] if number + 1 < len(program.insns) else None
+        source = program.lines.get(number)
+        text = "" if second else f"{number:5}: ({insn.code:02x}) {format_insn(insn, following)}"
+        fresh = source is not None and source != shown and bool(text)
+        lines.append(f"       ; {source}\n{text}" if fresh else text)
+        shown = source if fresh else shown
+        second = not second and insn.code == 0x18
+    return lines
+
+
+def excerpt(program: ClassicProgram | Program, insn: int, *, colour: bool = False) -> str:
+    """The instructions around number `insn`, that one marked."""
+    out = []
+    for number, line in enumerate(_lines(program)):
+        if abs(number - insn) <= CONTEXT and line:
+            if number == insn:
+                head, _, last = line.rpartition("\n")
+                marked = f"> {last}"
+                out.append((f"  {head}\n" if head else "") + (f"{_RED}{marked}{_PLAIN}" if colour else marked))
+            else:
+                out.append("\n".join(f"  {part}" for part in line.split("\n")))
+    return "\n".join(out)
+
+
+def accepted(program: ClassicProgram | Program, verified: Verified, *, colour: bool = False) -> str:
+    """One line for a program that the checks let through."""
+    made = verified.program
+    if isinstance(program, ClassicProgram):
+        size = f"{len(program)} classic instructions, {len(made)} after translation"
+    else:
+        size = f"{len(program)} instructions, tag {made.tag}"
+    word = f"{_GREEN}accepted{_PLAIN}" if colour else "accepted"
+    return f"{word}: {size}"
+
+
+def refused(program: ClassicProgram | Program, error: ProgramRefused, *, colour: bool = False) -> str:
+    """What was refused, its surroundings, the reason, a hint."""
+    word = f"{_RED}refused{_PLAIN}" if colour else "refused"
+    place = f" at instruction {error.insn}" if error.insn is not None else ""
+    parts = [f"{word}{place}: {error.reason} ({errno_name(error.errno)})"]
+    if error.insn is not None and error.insn < len(program):
+        parts.append(excerpt(program, error.insn, colour=colour))
+    if error.hint:
+        parts.append(f"{_BOLD}hint{_PLAIN}: {error.hint}" if colour else f"hint: {error.hint}")
+    return "\n\n".join(parts)
+
+
+def as_object(program: ClassicProgram | Program, verdict: Verified | ProgramRefused) -> dict[str, Any]:
+    """The same as plain data; errno 0 for accepted."""
+    found: dict[str, Any] = {
+        "program": program.origin,
+        "kind": "classic" if isinstance(program, ClassicProgram) else "extended",
+        "instructions": len(program),
+        "accepted": isinstance(verdict, Verified),
+        "errno": 0,
+    }
+    if isinstance(verdict, Verified):
+        return {**found, "translated": len(verdict.program), "log": verdict.log}
+    return {
+        **found, "errno": verdict.errno, "errno_name": errno_name(verdict.errno), "insn": verdict.insn,
+        "reason": verdict.reason, "hint": verdict.hint, "log": verdict.log,
+    }  # fmt: skip

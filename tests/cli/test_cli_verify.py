@@ -1,0 +1,59 @@
+"""pktbpf verify: the kernel's answer as words, as JSON and as exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pktbpf.cli import cli
+
+REFUSED = sorted(Path("filters/refused").iterdir())
+FILTERS = sorted(path for path in Path("filters").iterdir() if path.is_file())
+
+
+def run(*args: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, ["verify", *args])
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("path", FILTERS, ids=lambda path: path.name)
+def test_every_filter_is_accepted(path: Path) -> None:
+    code, output = run(str(path))
+    assert code == 0
+    assert output.startswith("accepted: ")
+
+
+@pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.name)
+def test_every_refused_filter_names_its_instruction(path: Path) -> None:
+    code, output = run(str(path))
+    assert code == 3
+    assert output.startswith("refused")
+    assert "EINVAL" in output
+    said = json.loads(run(str(path), "--format", "json")[1])
+    assert said["accepted"] is False
+    assert said["errno"] == 22
+    if said["insn"] is not None:
+        assert f"refused at instruction {said['insn']}: {said['reason']}" in output
+        assert "\n> " in output
+
+
+def test_programs_of_objects() -> None:
+    code, output = run("filters/ebpf/proto_counts.o")
+    assert (code, output.startswith("accepted: 30 instructions, tag ")) == (0, True)
+    code, output = run("filters/ebpf/parser_chain.o")
+    assert code == 1
+    assert "choose one by name" in output
+    assert run("filters/ebpf/parser_chain.o", "--program", "parse_ip")[0] == 0
+    assert run("filters/tcp-port-80.bpf", "--program", "x")[0] == 2
+
+
+def test_an_extended_program_is_refused_with_its_place(tmp_path: Path) -> None:
+    source = tmp_path / "bad.ebpf"
+    source.write_text("r0 = *(u32 *)(r1 +76)\nexit\n")
+    code, output = run(str(source))
+    assert code == 3
+    assert "refused at instruction 0: invalid bpf_context access off=76 size=4" in output
+    assert "(EACCES)" in output
