@@ -49,6 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, and the collector of coverage when it is asked for."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
+    if config.getoption("pktbpf_engine"):
+        _chosen(config)  # an unknown name ends the run before anything is collected
     if config.getoption("pktbpf_cov") or config.getoption("pktbpf_cov_fail_under") is not None:
         from pktbpf.testing.cov import CoveragePlugin
 

@@ -43,7 +43,9 @@ class Witness:
         name = rig_name(self.definition.program, subject.filter.profile.name)
         packet = judgement.packet
         if name == "unix":
-            packet = self._from_byte_0(subject, judgement, start)
+            packet = self._from_byte_0(judgement)
+        elif judgement.metadata:
+            raise Unavailable(f"metadata was stated ({', '.join(judgement.metadata)}), which a live packet has not")
         elif start:
             raise Unavailable(f"the {name} rig takes whole frames; `start` is not 0")
         elif isinstance(packet, CapturedPacket) and packet.linktype != 1:
@@ -55,11 +57,19 @@ class Witness:
             raise KernelDiffers(
                 f"the live kernel disagrees on {judgement.title}: kernel {found.kernel}, pktbpf {found.ours}"
             )
+        if not result.pairs:
+            raise Unavailable(f"{judgement.title} reaches no such socket, or its verdict hangs on a random number")
+        if bool(result.accepted) != judgement.accepted:
+            said = ("rejects", "accepts")
+            raise KernelDiffers(
+                f"the live kernel disagrees on {judgement.title}: it {said[result.accepted]} what"
+                f" {subject.name} {said[judgement.accepted]}"
+            )
 
-    def _from_byte_0(self, subject: FilterUnderTest, judgement: Judgement, start: int) -> bytes:
-        if isinstance(judgement.packet, CapturedPacket) and judgement.packet.wirelen > len(judgement.packet):
-            raise Unavailable(f"{judgement.title} was cut short")
+    def _from_byte_0(self, judgement: Judgement) -> bytes:
         packet = judgement.trace().packet
+        if packet.length > packet.captured:
+            raise Unavailable(f"{judgement.title} was cut short")
         return packet.buffer[packet.base : packet.base + packet.captured]
 
     def _ask(self, name: str, packet: bytes) -> Comparison:

@@ -46,6 +46,12 @@ class Judgement:
         """Whether the socket gets the packet."""
         return self.verdict != 0
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Metadata that the test stated."""
+        stated: dict[str, Any] = self._again[3]
+        return stated
+
     def __bool__(self) -> bool:
         Judgement.last = self
         return self.accepted == (self.wanted is not False)
