@@ -95,8 +95,8 @@ class Env:
     mac: the capturing station's own address; tells host from other-host packets and marks outgoing ones. strip_vlan:
     take the outer VLAN tag out of the bytes, as a live socket sees the packet. seed: of the random numbers. cpu: number
     of the processor. boot_time: nanoseconds since 1970 at which ktime_get_ns is 0. socket_cookie, socket_uid,
-    netns_cookie: what the socket helpers answer; the defaults are those of a packet that belongs to no socket yet, and of
-    the first network namespace. budget: instructions of one run before it is cut off.
+    netns_cookie: what the socket helpers answer; the defaults are those of a packet that belongs to no socket yet, and
+    of the first network namespace. budget: instructions of one run before it is cut off.
     """
 
     metadata: Mapping[str, int] = field(default_factory=dict)

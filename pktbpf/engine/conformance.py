@@ -120,10 +120,10 @@ class _MemoryMachine(Machine):
 
     memory: bytearray = field(default_factory=bytearray)
 
-    def _place(self, address: int, size: int) -> tuple[bytearray, int]:
+    def _place(self, address: int, size: int, need: int = 1) -> tuple[bytearray | memoryview, int]:
         region, offset = address >> 32, address & 0xFFFF_FFFF
         if region != _MEMORY_REGION:
-            return Machine._place(self, address, size)
+            return Machine._place(self, address, size, need)
         if offset + size > len(self.memory):
             raise Faulted(Fault.MEMORY)
         return self.memory, offset

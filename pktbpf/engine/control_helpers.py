@@ -15,7 +15,7 @@ from pktbpf.abi.map_kinds import BY_NAME as KINDS
 from pktbpf.engine.arith import M32, U0, U32
 from pktbpf.engine.base import Fault
 from pktbpf.engine.common_helpers import R1, R2, R3, R4, column, map_number
-from pktbpf.engine.memory import argument, region_row
+from pktbpf.engine.memory import B_FUNCTIONS, B_LAST, argument, region_row
 from pktbpf.hot import Scalar, Words, hot, peek64, poke64
 from pktbpf.maps import ringbuf, walk
 from pktbpf.maps.layout import AUX_AT, EAGAIN, ENODATA, KIND, MAP_POINTER, MAX_ENTRIES, STRIDE
@@ -34,7 +34,7 @@ PROG_ARRAY, USER_RINGBUF, HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, LRU_
         "PROG_ARRAY", "USER_RINGBUF", "HASH", "ARRAY", "PERCPU_HASH", "PERCPU_ARRAY", "LRU_HASH", "LRU_PERCPU_HASH",
     )
 )  # fmt: skip
-FUNCTION = np.uint64(1 << 61)  # marks a pointer to a function; the rest is its slot
+FUNCTION = np.uint64(1 << 61)  # marks a pointer to a function; the rest is its number, see pktbpf.engine.linker
 FAULT_CALL = int(Fault.CALL)
 LOOP_LIMIT = np.uint64(1 << 23)
 EINVAL = np.uint64((1 << 64) - 22)
@@ -66,13 +66,22 @@ def tail_call(block: Scalar, count: Scalar) -> Scalar:
 
 
 @hot
-def begin(number: Scalar, regs: Words, block: Scalar, row: Words, slots: Scalar) -> Scalar:
-    """Fill a frame's row for a walk: (r0, fault, whether callbacks may follow). slots: size of the program."""
-    function = regs[R2]
-    if function >> U32 != FUNCTION >> U32 or function & M32 >= np.uint64(slots):
+def function_slot(pointer: Scalar, block: Scalar) -> Scalar:
+    """Slot of the function that a pointer names, -1 for anything else."""
+    number = pointer ^ FUNCTION
+    if number >= peek64(block + B_LAST):
+        return np.int64(-1)
+    return np.int64(peek64(peek64(block + B_FUNCTIONS) + number * _U8))
+
+
+@hot
+def begin(number: Scalar, regs: Words, block: Scalar, row: Words) -> Scalar:
+    """Fill a frame's row for a walk: (r0, fault, whether callbacks may follow)."""
+    function = function_slot(regs[R2], block)
+    if function < 0:
         return U0, FAULT_CALL, False
     row[F_KIND], row[F_INDEX], row[F_CURSOR] = np.uint64(number), U0, U0
-    row[F_TARGET], row[F_CONTEXT] = function & M32, regs[R3]
+    row[F_TARGET], row[F_CONTEXT] = np.uint64(function), regs[R3]
     if number == DRAIN:
         row[F_MAP], row[F_COUNT] = map_number(regs[R1], block), U0
         if row[F_MAP] == U0 or np.int64(column(region_row(block, row[F_MAP]), KIND)) != USER_RINGBUF:

@@ -89,4 +89,5 @@ class RareState:
         if self.timers is None:
             self.timers = _zeros(rare_timers.TIMER_STATE + rare_timers.TIMERS * rare_timers.TIMER_ENTRY)
             self.timers[int(rare_timers.T_NEXT) // 8] = rare_timers.NEVER
+            self.timers[int(rare_timers.T_FREE) // 8] = 1
         return np.uint64(self.timers.ctypes.data)

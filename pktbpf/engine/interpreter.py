@@ -43,7 +43,9 @@ from pktbpf.engine.memory import (
     B_CAPTURED,
     B_COUNT,
     B_DATA,
+    B_FUNCTIONS,
     B_HEAD,
+    B_LAST,
     B_LENGTH,
     B_MAC,
     B_META,
@@ -259,7 +261,7 @@ def run_batch(
             poke64(block_at + B_MAC, np.uint64(mac))
             poke64(block_at + B_NETWORK, np.uint64(network))
         if timers is not None:
-            due = expired(timers, meta[shown], regs, block_at, addresses[3], len(words))
+            due = expired(timers, meta[shown], regs, block_at, addresses[3])
             if due >= 0:
                 pc = due
                 poke64(block_at + B_META, addresses[3])
@@ -594,7 +596,7 @@ def run_batch(
                             failure = F_DEPTH
                             break
                         enter(regs, frames[depth], pc, regions, depth)
-                        value, ok, more = begin_walk(called, regs, block_at, frames[depth], len(words))
+                        value, ok, more = begin_walk(called, regs, block_at, frames[depth])
                         if more:
                             more, value = again(
                                 regs, regions, frames[depth], depth, np.uint64(meta[shown, CPU]), U0, rings
@@ -613,7 +615,7 @@ def run_batch(
                         if text is not None and ok == F_CALL:
                             value, ok = call_text(called, block_at, text)
                         if timers is not None and ok == F_CALL:
-                            value, ok = call_timers(called, block_at, timers, len(words))
+                            value, ok = call_timers(called, block_at, timers)
                         if ok == F_CALL:
                             value, ok = call_common(called, block_at, regions, world)
                 if ok != 0:
@@ -718,8 +720,9 @@ class Workspace:
             regions[SCRATCH_REGION, :3] = (self.scratch.ctypes.data, slot * MAX_FRAMES, READ)
             regions[SCRATCH_REGION, STRIDE] = slot
 
-    def aim(self, regions: Words, data: Bytes, meta: Ints) -> None:
-        """Point the block at the table, the bytes and the metadata of a run."""
+    def aim(self, regions: Words, data: Bytes, meta: Ints, functions: Ints) -> None:
+        """Point the block at the table, the bytes and the metadata of a run, and the slots of functions by number."""
+        self.block[int(B_FUNCTIONS) // 8], self.block[int(B_LAST) // 8] = functions.ctypes.data, len(functions)
         self.block[int(B_REGIONS) // 8], self.block[int(B_COUNT) // 8] = regions.ctypes.data, len(regions)
         self.addresses[1], self.addresses[2] = data.ctypes.data, meta.ctypes.data
 
@@ -753,7 +756,7 @@ class Interpreted:
                 self._relinked()
             groups = self.groups
             work.place(regions)
-            work.aim(regions, skbs.data, meta)
+            work.aim(regions, skbs.data, meta, self.linked.functions)
         run_batch(
             self.linked.words, self.linked.entry, self.zero_memory, self.zero_cb, skbs.data, skbs.base,
             skbs.length, skbs.captured, skbs.head, meta, not len(skbs.meta), skbs.mac_offset, skbs.network_offset,

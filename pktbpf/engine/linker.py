@@ -44,6 +44,12 @@ class Linked:
     touches_cb: bool = False
     needs_meta: bool = False
     links: int = 0  # how often relink() has run
+    # Functions whose address a program takes: number by program and slot, kept when programs come and go, and the slot
+    # in `words` by number, -1 where the program is not linked. A pointer carries the number: a forged one cannot lead
+    # into the middle of an instruction.
+    numbers: dict[tuple[int, int], int] = field(default_factory=dict)
+    functions: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    _held: list[Program] = field(default_factory=list)  # keeps id() unique
 
     def table(self) -> Words:
         """A copy of the map table for one run, with the entry slots of program arrays filled in."""
@@ -70,6 +76,10 @@ class Linked:
             images.append(image)
             self._resolve(program, image.words, self.bases[id(program)])
             pending += [target for number in self._new_arrays(program) for target in self._targets(number)]
+        self.functions = np.full(max(len(self.numbers), 1), -1, dtype=np.int64)
+        for (program_id, slot), number in self.numbers.items():
+            if program_id in self.bases:
+                self.functions[number] = self.bases[program_id] + slot
         self.words = np.concatenate([i.words for i in images])
         self.entry = images[0].entry
         self.calls = frozenset().union(*(i.calls for i in images))
@@ -83,13 +93,16 @@ class Linked:
             self.versions[number] = found.version
 
     def _resolve(self, program: Program, words: Words, base: int) -> None:
+        starts = {slot for slot, _, _ in extended.walk(program.insns)}
         for slot, insn, high in extended.walk(program.insns):
             if not extended.is_wide(insn) or not insn.src:
                 continue
             if insn.src == 4:
                 target = slot + 1 + insn.imm
-                if 0 <= target < len(program.insns):
-                    words[slot + 1] = FUNCTION | np.uint64(base + target)
+                if target in starts:
+                    number = self.numbers.setdefault((id(program), target), len(self.numbers))
+                    self._held.append(program)
+                    words[slot + 1] = FUNCTION | np.uint64(number)
                 else:
                     words[slot] = OP["FAULT_JUMP"]
                 continue

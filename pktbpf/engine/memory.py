@@ -104,8 +104,11 @@ def context_load(offset: Scalar, size: Scalar, meta: Ints, shown: Scalar, length
 
 # --- the block through which helpers reach everything ---------------------------------------------------------------
 # Passing arrays to a compiled function costs seven words each; helpers get one machine address instead, of uint64s.
-B_REGS, B_REGIONS, B_COUNT, B_META, B_DATA, B_LENGTH, B_CAPTURED, B_HEAD, B_MAC, B_NETWORK, B_STATE = (
-    np.uint64(8 * n) for n in range(11)
+(
+    B_REGS, B_REGIONS, B_COUNT, B_META, B_DATA, B_LENGTH, B_CAPTURED, B_HEAD, B_MAC, B_NETWORK, B_STATE, B_FUNCTIONS,
+    B_LAST,
+) = (
+    np.uint64(8 * n) for n in range(13)
 )
 BLOCK = 16
 REGION_BYTES = np.uint64(8 * WIDTH)

@@ -250,11 +250,12 @@ def put(out: Scalar, at: Scalar, size: Scalar, c: Scalar) -> Scalar:
 
 @hot
 def fill(out: Scalar, at: Scalar, size: Scalar, c: Scalar, count: Scalar) -> Scalar:
-    """`count` (int64, may be negative) times a character."""
-    while count > 0:
-        at = put(out, at, size, c)
+    """`count` (int64, may be negative) times a character; what has no room takes no time."""
+    while count > 0 and at < size:
+        poke8(out + at, c)
+        at += _U1
         count -= 1
-    return at
+    return at + np.uint64(count) if count > 0 else at
 
 
 @hot

@@ -15,7 +15,7 @@ from pktbpf.abi.map_kinds import BY_NAME as KINDS
 from pktbpf.engine.arith import M32, U0, U32
 from pktbpf.engine.basic_helpers import S_BOOT_TIME
 from pktbpf.engine.common_helpers import F_CALL, F_MEMORY, R1, R2, R3, column, map_number, state_value
-from pktbpf.engine.control_helpers import FUNCTION, SCRATCH_REGION
+from pktbpf.engine.control_helpers import SCRATCH_REGION, function_slot
 from pktbpf.engine.memory import argument, metadata, reach, region_row
 from pktbpf.hot import Ints, Scalar, Words, hot, peek64, poke32, poke64
 from pktbpf.maps.layout import KEY_SIZE, KEY_STRIDE, KEYS_AT, KIND, MAP_POINTER, READ, STRIDE, WRITE, copy
@@ -26,16 +26,17 @@ INIT, SET_CALLBACK, START, CANCEL, XCHG = (
 NUMBERS = frozenset({INIT, SET_CALLBACK, START, CANCEL, XCHG})
 
 TIMERS = 1 << 16  # entries of the table; more timers at once are -ENOMEM
-# Words of the state: entries in use, 1 + the running one, starts so far, the earliest expiry (never later than it is).
-T_COUNT, T_RUNNING, T_STARTS, T_NEXT = (np.uint64(8 * n) for n in range(4))
-TIMER_STATE = 4
-# Words of an entry, the table being behind the state: pointer to the timer (0: free), clock, callback's slot + 1,
-# expiry in nanoseconds since 1970, number of its start (0: not armed).
+# Words of the state: entries in use, number of the running one, starts so far, the earliest expiry (never later than it
+# is), a number below which no entry is free.
+T_COUNT, T_RUNNING, T_STARTS, T_NEXT, T_FREE = (np.uint64(8 * n) for n in range(5))
+TIMER_STATE = 5
+# Words of an entry, the table being behind the state: pointer to the timer (0: free), clock, callback as the
+# program's pointer, 0 for none, expiry in nanoseconds since 1970, number of its start (0: not armed).
 E_TIMER, E_CLOCK, E_CALLBACK, E_EXPIRY, E_START = (np.uint64(8 * n) for n in range(5))
 TIMER_ENTRY = 5
 NEVER = np.uint64((1 << 63) - 1)
 
-ARRAY = KINDS["ARRAY"].number
+HASH, ARRAY, LRU_HASH = (KINDS[n].number for n in ("HASH", "ARRAY", "LRU_HASH"))
 CPU, TIMESTAMP = COLUMN["cpu"], COLUMN["timestamp"]
 EINVAL, EBUSY, ENOMEM, EDEADLK = (np.uint64((1 << 64) - n) for n in (22, 16, 12, 35))
 _REALTIME, _MONOTONIC, _BOOTTIME = U0, np.uint64(1), np.uint64(7)
@@ -68,7 +69,7 @@ def _init(timers: Scalar, pointer: Scalar, place: Scalar, clock: Scalar) -> Scal
         return EINVAL
     if _found(timers, pointer, place) != U0:
         return EBUSY
-    number, count = _U1, peek64(timers + T_COUNT)
+    number, count = peek64(timers + T_FREE), peek64(timers + T_COUNT)
     while number <= count and peek64(_entry(timers, number) + E_TIMER) != U0:
         number += _U1
     if number > np.uint64(TIMERS):
@@ -76,6 +77,7 @@ def _init(timers: Scalar, pointer: Scalar, place: Scalar, clock: Scalar) -> Scal
     if number > count:
         poke64(timers + T_COUNT, number)
     entry = _entry(timers, number)
+    poke64(timers + T_FREE, number + _U1)
     poke64(entry + E_TIMER, pointer)
     poke64(entry + E_CLOCK, clock)
     poke64(entry + E_CALLBACK, U0)
@@ -120,9 +122,8 @@ def _cancel(timers: Scalar, entry: Scalar) -> Scalar:
 
 
 @hot
-def call_timers(number: Scalar, block: Scalar, timers: Scalar, slots: Scalar) -> Scalar:
-    """(r0, fault) of one call; CALL for a number that is none of these. timers: machine address of the state.
-    slots: size of the program."""
+def call_timers(number: Scalar, block: Scalar, timers: Scalar) -> Scalar:
+    """(r0, fault) of one call; CALL for a number that is none of these. timers: machine address of the state."""
     if not (number == INIT or number == SET_CALLBACK or number == START or number == CANCEL or number == XCHG):
         return U0, F_CALL
     pointer = argument(block, R1)
@@ -134,7 +135,11 @@ def call_timers(number: Scalar, block: Scalar, timers: Scalar, slots: Scalar) ->
         poke64(place, argument(block, R2))
         return old, 0
     if number == INIT:
-        if map_number(argument(block, R2), block) != pointer >> U32:
+        which = map_number(argument(block, R2), block)
+        if which == U0 or which != pointer >> U32:
+            return U0, F_CALL
+        kind = np.int64(column(region_row(block, which), KIND))
+        if kind != HASH and kind != ARRAY and kind != LRU_HASH:
             return U0, F_CALL
         return _init(timers, pointer, place, argument(block, R3)), 0
     entry = _found(timers, pointer, place)
@@ -143,11 +148,11 @@ def call_timers(number: Scalar, block: Scalar, timers: Scalar, slots: Scalar) ->
     if number == CANCEL:
         return _cancel(timers, entry), 0
     function = argument(block, R2)
-    if function >> U32 != FUNCTION >> U32 or function & M32 >= np.uint64(slots):
+    if function_slot(function, block) < 0:
         return U0, F_CALL
     if entry == U0:
         return EINVAL, 0
-    poke64(entry + E_CALLBACK, (function & M32) + _U1)
+    poke64(entry + E_CALLBACK, function)
     return U0, 0
 
 
@@ -176,7 +181,7 @@ def _key(value: Scalar, row: Scalar, scratch: Scalar) -> None:
 
 
 @hot
-def expired(timers: Scalar, packet: Ints, regs: Words, block: Scalar, meta: Scalar, slots: Scalar) -> Scalar:
+def expired(timers: Scalar, packet: Ints, regs: Words, block: Scalar, meta: Scalar) -> Scalar:
     """Slot of the next callback to run before a packet (its metadata row), its arguments set; -1 when there is none.
 
     meta: machine address of the metadata row that is the callback's, filled here. A timer whose map entry
@@ -188,11 +193,13 @@ def expired(timers: Scalar, packet: Ints, regs: Words, block: Scalar, meta: Scal
         if number == U0 or peek64(timers + T_NEXT) > now:
             break
         entry = _entry(timers, number)
-        pointer, callback = peek64(entry + E_TIMER), peek64(entry + E_CALLBACK)
+        pointer, callback = peek64(entry + E_TIMER), function_slot(peek64(entry + E_CALLBACK), block)
         place = reach(pointer, _SIZE, _BOTH, block)
         poke64(entry + E_START, U0)
-        if place == U0 or peek64(place) != number or callback == U0 or callback > np.uint64(slots):
+        if place == U0 or peek64(place) != number or callback < 0:
             poke64(entry + E_TIMER, U0)
+            if number < peek64(timers + T_FREE):
+                poke64(timers + T_FREE, number)
             continue
         which = pointer >> U32
         row = region_row(block, which)
@@ -203,5 +210,5 @@ def expired(timers: Scalar, packet: Ints, regs: Words, block: Scalar, meta: Scal
         poke64(timers + T_RUNNING, number)
         poke64(meta + np.uint64(8 * TIMESTAMP), peek64(entry + E_EXPIRY))
         poke64(meta + np.uint64(8 * CPU), np.uint64(packet[CPU]))
-        return np.int64(callback - _U1)
+        return callback
     return np.int64(-1)

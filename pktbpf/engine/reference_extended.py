@@ -275,6 +275,13 @@ class Machine:
             out += byte
         return bytes(out)
 
+    def peek(self, address: int, size: int) -> bytes | None:
+        """read(), but None where it would fault."""
+        try:
+            return self.read(address, size)
+        except Faulted:
+            return None
+
     def scratch_offset(self) -> int:
         """Where the key or dynptr of the walk in the innermost frame lies in the scratch memory."""
         return (len(self.frames) - 1) * (len(self.scratch) // MAX_FRAMES)

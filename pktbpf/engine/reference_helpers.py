@@ -365,7 +365,7 @@ def snprintf(w: World, m: Machine, to: int, size: int, format: int, args: int, l
     if values is None:
         return EINVAL
     try:
-        pieces = text.prepare(raw, text.Arguments(values, m.string))
+        pieces = text.prepare(raw, text.Arguments(values, m.string, m.peek))
     except text.Refused as refused:
         return -refused.errno
     written, whole = text.render(pieces, size, _key(w))
@@ -379,7 +379,7 @@ def _trace(w: World, m: Machine, format: int, size: int, values: list[int] | Non
     if values is None or b"\0" not in raw:
         return EINVAL
     try:
-        pieces = text.prepare(raw.split(b"\0")[0], text.Arguments(values, m.string))
+        pieces = text.prepare(raw.split(b"\0")[0], text.Arguments(values, m.string, m.peek))
     except text.Refused as refused:
         return -refused.errno
     written, whole = text.render(pieces, 1024, _key(w))
@@ -398,7 +398,7 @@ BODIES["trace_vprintk"] = lambda w, m, format, size, args, length, _: _trace(
 
 @helper
 def timer_init(w: World, m: Machine, pointer: int, array: int, clock: int, *_: int) -> int:
-    if w.map_of(array).number != pointer >> 32:
+    if w.map_of(array, "HASH", "ARRAY", "LRU_HASH").number != pointer >> 32:
         raise Faulted(Fault.CALL)
     present = w.timer_of(pointer)
     if clock not in (0, 1, 7):
@@ -416,6 +416,7 @@ def timer_set_callback(w: World, m: Machine, pointer: int, function: int, *_: in
     timer, slot = w.timer_of(pointer), w.function(m, function)
     if timer is None:
         return EINVAL
+    assert m.program is not None
     timer.callback = (m.program, slot)
     return 0
 

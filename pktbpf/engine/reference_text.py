@@ -64,11 +64,14 @@ def ip_text(raw: bytes, letter: str) -> bytes:
 
 
 class Arguments:
-    """64-bit arguments one after the other, and the room that they take when packed."""
+    """64-bit arguments one after the other, and the room that they take when packed.
 
-    def __init__(self, values: list[int], memory: ReadText):
+    string: (address, limit) to the bytes before a NUL. memory: (address, size) to bytes. None where nothing is there.
+    """
+
+    def __init__(self, values: list[int], string: ReadText, memory: ReadText):
         self._values = iter(values)
-        self._memory = memory
+        self._string, self._memory = string, memory
         self._used = 0
 
     def next(self) -> int:
@@ -94,7 +97,7 @@ class Arguments:
         room = PACKED - self._used
         if not room:
             raise Refused(ENOSPC)
-        found = None if user else self._memory(address, room - 1)
+        found = None if user else self._string(address, room - 1)
         text = b"" if found is None else found.split(b"\0")[0][: room - 1]
         self._used += len(text) + 1
         return text
@@ -104,7 +107,7 @@ class Arguments:
         if self._used + room > PACKED:
             raise Refused(ENOSPC)
         found = self._memory(address, size)
-        return found if found is not None and len(found) == size else bytes(size)
+        return bytes(size) if found is None else found
 
 
 def prepare(format: bytes, args: Arguments) -> list[Piece]:
@@ -177,8 +180,8 @@ def _pointer(rest: bytes, value: int, flags: bytes, width: int, args: Arguments,
         piece = Piece(kind, flags, width, rest[1:2], value)
     elif rest[1:2] == b"B":
         text = f"0x{value:x}".encode()
-        if args.raw(0, 0, 19) == b"":
-            args.take_bytes(len(text) + 1)
+        args.raw(0, 0, 19)  # refuses for lack of room
+        args.take_bytes(len(text) + 1)
         piece = Piece("address", text=text)
     elif address is not None:
         count, room = (4, 16) if address[2] == b"4" else (16, 40)

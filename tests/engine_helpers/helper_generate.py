@@ -10,15 +10,73 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from helper_lab import LOCK_VALUE, Spec, assemble
+from helper_lab import Spec, assemble
 
-from pktbpf.asm.builder import *  # noqa: F403
+from pktbpf.asm.builder import (
+    ADD,
+    AND,
+    ARSH,
+    DIV,
+    DW,
+    FETCH,
+    JEQ,
+    JGT,
+    JLE,
+    JLT,
+    JNE,
+    JSET,
+    JSGT,
+    JSLT,
+    LSH,
+    MOD,
+    MUL,
+    OR,
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
+    R6,
+    R7,
+    R8,
+    R9,
+    R10,
+    RSH,
+    SUB,
+    XCHG,
+    XOR,
+    B,
+    H,
+    W,
+    alu32_imm,
+    alu32_reg,
+    alu64_imm,
+    alu64_reg,
+    atomic_op,
+    call,
+    call_local,
+    exit_,
+    jmp32_imm,
+    jmp_imm,
+    label,
+    ld_abs,
+    ld_func,
+    ld_ind,
+    ld_map,
+    ld_map_value,
+    ldx_mem,
+    mov64_imm,
+    mov64_reg,
+    st_mem,
+    stx_mem,
+)  # fmt: skip
 from pktbpf.program import Program
 
 Steps = list[Any]
 FORMATS = (
-    "%d", "%5d|%-6u|%06x", "%lld %llu %lx", "%s|%10s|%-10s|", "%c%c%5c%-3c|", "%pI4 %pi4", "%pI6 %pi6", "%px %20px|%-20px|",
-    "%ps %pS|%8ps", "%pB", "%% %i %+d % d", "%X %08X %-8X|", "plain", "", "%pI4ab %d", "%pks %pus.", "%3d%%",
+    "%d", "%5d|%-6u|%06x", "%lld %llu %lx", "%s|%10s|%-10s|", "%c%c%5c%-3c|", "%pI4 %pi4", "%pI6 %pi6",
+    "%px %20px|%-20px|", "%ps %pS|%8ps", "%pB", "%% %i %+d % d", "%X %08X %-8X|", "plain", "", "%pI4ab %d", "%pks %pus.", "%3d%%",
     "%s %d %s %lx", "%p", "%100d", "%-100s|", "%+5i|%-+5i|%0-5i|",
 )  # fmt: skip
 _TEXT = b"".join(f.encode() + b"\0" for f in FORMATS)
@@ -46,7 +104,6 @@ SPECS: dict[str, Spec] = {
     "houter": Spec("HASH_OF_MAPS", 4, 4, 4, inner="in0", slots={0: "in1", 2: "in0"}),
     "ring": Spec("RINGBUF", 0, 0, 4096),
     "ro": Spec("ARRAY", 4, RO_SIZE, 1, flags=1 << 7, entries=[(bytes(4), _TEXT.ljust(RO_SIZE, b"\0"))], frozen=True),
-    "lock": Spec("ARRAY", 4, LOCK_VALUE, 2, special="lock"),
     "jump": Spec("PROG_ARRAY", 4, 4, 4, programs={0: "other0", 2: "other1"}),
 }
 _NEEDS = {"outer": ("in0", "in1"), "houter": ("in0", "in1")}
@@ -195,14 +252,16 @@ class Generator:
     def bloom(self) -> Steps:
         what = self.random.choice(("push", "peek"))
         flags = [mov64_imm(R3, self.random.choice((0, 0, 1)))] if what == "push" else []
-        return [*self._word(-8), ld_map(R1, "bloom"), *self._pointer(R2, -8), *flags, call(f"map_{what}_elem"), *self.fold()]
+        steps = [*self._word(-8), ld_map(R1, "bloom"), *self._pointer(R2, -8), *flags]
+        return [*steps, call(f"map_{what}_elem"), *self.fold()]
 
     def nested(self) -> Steps:
         end, name = self._label(), self.random.choice(("outer", "houter"))
         steps = [*self._word(-8), ld_map(R1, name), *self._pointer(R2, -8), call("map_lookup_elem")]
         steps += [jmp_imm(JEQ, R0, 0, end), *self._word(-16), mov64_reg(R1, R0), *self._pointer(R2, -16)]
         if self.random.random() < 0.3:
-            return [*steps, *self._pointer(R3, -16), mov64_imm(R4, 0), call("map_update_elem"), *self.fold(), label(end)]
+            steps += [*self._pointer(R3, -16), mov64_imm(R4, 0), call("map_update_elem"), *self.fold(), label(end)]
+            return steps
         steps += [call("map_lookup_elem"), jmp_imm(JEQ, R0, 0, end), *self._touch(), label(end)]
         return steps
 
@@ -217,7 +276,8 @@ class Generator:
             what = mov64_imm(R2, self.random.randint(0, 4))
             return [ld_map(R1, "ring"), what, call("ringbuf_query"), *self.fold()]
         size = self.random.choice((0, 1, 8, 13, 24))
-        steps = [*self._word(-24, False), *self._word(-16), *self._word(-8), ld_map(R1, "ring"), *self._pointer(R2, -24)]
+        steps = [*self._word(-24, False), *self._word(-16), *self._word(-8)]
+        steps += [ld_map(R1, "ring"), *self._pointer(R2, -24)]
         steps += [mov64_imm(R3, size), mov64_imm(R4, self.random.choice((0, 1, 2, 3, 4))), call("ringbuf_output")]
         return [*steps, *self.fold()]
 
@@ -247,7 +307,8 @@ class Generator:
         steps += [*self._pointer(R4, -32), call("dynptr_from_mem"), *self.fold()]
         offset, length = self.random.choice((0, 1, 8, 30)), self.random.choice((0, 1, 8))
         steps += [*self._word(-16, False), *self._pointer(R1, -32), mov64_imm(R2, offset), *self._pointer(R3, -16)]
-        steps += [mov64_imm(R4, length), mov64_imm(R5, self.random.choice((0, 0, 1))), call("dynptr_write"), *self.fold()]
+        steps += [mov64_imm(R4, length), mov64_imm(R5, self.random.choice((0, 0, 1))), call("dynptr_write")]
+        steps += self.fold()
         steps += [*self._pointer(R1, -16), mov64_imm(R2, length), *self._pointer(R3, -32), mov64_imm(R4, offset)]
         steps += [mov64_imm(R5, 0), call("dynptr_read"), *self.fold(), ldx_mem(DW, R1, R10, -16), *self.fold(R1)]
         steps += [*self._pointer(R1, -32), mov64_imm(R2, self.random.choice((0, 4, 17))), mov64_imm(R3, 8)]
@@ -328,8 +389,9 @@ class Generator:
         out = f"{name}out"
         body += [mov64_imm(R0, 0), jmp_imm(JLT, R1, stop, out), mov64_imm(R0, 1), label(out), exit_()]
         self._tails += [label(name), *body]
-        steps = [*self._word(-8, False), mov64_imm(R1, self.random.choice((0, 1, 2, 6, 1 << 23, -1)) if stop < 100 else 9)]
-        steps += [ld_func(R2, name), *self._pointer(R3, -8), mov64_imm(R4, self.random.choice((0, 0, 0, 1))), call("loop")]
+        count = self.random.choice((0, 1, 2, 6, 1 << 23, -1)) if stop < 100 else 9
+        steps = [*self._word(-8, False), mov64_imm(R1, count), ld_func(R2, name), *self._pointer(R3, -8)]
+        steps += [mov64_imm(R4, self.random.choice((0, 0, 0, 1))), call("loop")]
         return [*steps, *self.fold(), ldx_mem(DW, R1, R10, -8), *self.fold(R1)]
 
     def each(self) -> Steps:
@@ -351,7 +413,8 @@ class Generator:
         """A subprogram; some read the packet, which ends them alone when it fails."""
         name, body = f"f{self._label()}", [mov64_reg(R9, R1), alu64_imm(MUL, R9, 5)]
         if self.random.random() < 0.5:
-            body += [mov64_reg(R6, R2), ld_abs(self.random.choice((B, H)), self.random.choice((0, 10, 150))), alu64_reg(ADD, R9, R0)]
+            where = self.random.choice((0, 10, 150))
+            body += [mov64_reg(R6, R2), ld_abs(self.random.choice((B, H)), where), alu64_reg(ADD, R9, R0)]
         elif self.random.random() < 0.5:
             inner = f"g{self._label()}"
             self._tails += [label(inner), alu64_imm(XOR, R1, 99), mov64_reg(R6, R1), mov64_reg(R0, R6), exit_()]
@@ -370,13 +433,6 @@ class Generator:
     def tail_call(self) -> Steps:
         index = self.random.choice((0, 1, 2, 2, 3, 4, -1))
         return [mov64_reg(R1, R6), ld_map(R2, "jump"), mov64_imm(R3, index), call("tail_call"), alu64_imm(ADD, R7, 13)]
-
-    def locked(self) -> Steps:
-        end = self._label()
-        steps = [*self._word(-8), ld_map(R1, "lock"), *self._pointer(R2, -8), call("map_lookup_elem")]
-        steps += [jmp_imm(JEQ, R0, 0, end), mov64_reg(R9, R0), mov64_reg(R1, R0), alu64_imm(ADD, R1, 8)]
-        steps += [call("spin_lock"), ldx_mem(DW, R8, R9, 0), alu64_imm(ADD, R8, 3), stx_mem(DW, R9, R8, 0), mov64_reg(R1, R9)]
-        return [*steps, alu64_imm(ADD, R1, 8), call("spin_unlock"), *self.fold(R8), label(end), mov64_imm(R9, 2), mov64_imm(R8, 6)]
 
     def plain(self) -> Steps:
         what = self.random.choice(("get_smp_processor_id", "get_numa_node_id", "get_socket_uid", "get_netns_cookie"))

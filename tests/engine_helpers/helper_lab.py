@@ -296,7 +296,8 @@ def ring_produce(fd: int, size: int, samples: Sequence[tuple[bytes, bool]]) -> N
 
 def assemble(steps: Iterable[Any], specs: Mapping[str, Spec]) -> Program:
     """A program whose map references carry names only."""
-    return build(steps, maps={name: MapSpec(s.kind, s.key_size, s.value_size, s.max_entries, name=name) for name, s in specs.items()})
+    maps = {name: MapSpec(s.kind, s.key_size, s.value_size, s.max_entries, name=name) for name, s in specs.items()}
+    return build(steps, maps=maps)
 
 
 __all__ = ["Live", "Ours", "Spec", "assemble", "one_processor", "possible_cpus", "ring_produce"]
