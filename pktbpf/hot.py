@@ -2,14 +2,17 @@
 
 Numba's own cache watches only the file a function stands in, so a new row in a table elsewhere would leave a stale
 core behind. Here the cache directory is keyed by a digest of every source file of the package. Where nothing can be
-written, the functions compile without a cache. `NUMBA_DISABLE_JIT=1` runs them as plain Python.
+written, or the disk is full, or a cached file is damaged, the functions compile without a cache.
+`NUMBA_DISABLE_JIT=1` runs them as plain Python.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
+import pickle
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,7 @@ import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.core import config as _numba_config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, UserProvidedCacheLocator
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -65,18 +69,52 @@ def cache_directory() -> Path | None:
     return path if _writable(path) else None
 
 
+class _Place(CompileResultCacheImpl):
+    """The directory it is told and no other; beside the sources a stale core could be found."""
+
+    _locator_classes = [UserProvidedCacheLocator]  # noqa: RUF012  as numba has it
+
+
+class _Cache(FunctionCache):
+    """Machine code on disk, for as long as the disk plays along: a failure costs the cache, never the run."""
+
+    _impl_class = _Place
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The machine code for these types, None where it is not there or cannot be read."""
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except OSError:
+            return None
+        except (EOFError, pickle.UnpicklingError):
+            with contextlib.suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]  # begin anew: saving reads the index, too
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep machine code, if there is room."""
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+        except OSError:  # a full disk, a quota, a directory that went away
+            self.disable()  # type: ignore[no-untyped-call]
+
+
 def hot(function: F) -> F:
     """Compile without the interpreter lock, without wrap-around indexing, cached between processes."""
     options: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
     directory = None if JIT_DISABLED else cache_directory()
     if directory is None:
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
+    compiled = numba.njit(**options)(function)
     previous = numba_config.CACHE_DIR
     numba_config.CACHE_DIR = str(directory)
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        compiled._cache = _Cache(function)  # type: ignore[no-untyped-call]
+    except RuntimeError:  # no place below the directory, which could be written a moment ago
+        pass
     finally:
         numba_config.CACHE_DIR = previous
+    return compiled  # type: ignore[no-any-return]
 
 
 def _array(context: Any, builder: Any, kind: Any, value: Any) -> Any:

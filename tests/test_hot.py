@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 import pktbpf
 from pktbpf import hot
@@ -62,6 +64,34 @@ def test_no_home_and_nothing_writable(copy: Path) -> None:
     blocked = copy / "blocked"
     blocked.write_text("")
     assert run(copy, HOME=str(blocked), XDG_CACHE_HOME=str(blocked / "cache")) == "5"
+
+
+def _twice(value: int) -> int:
+    return value * 2
+
+
+def test_a_full_disk_costs_the_cache_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What numba writes does not fit: the function runs; once there is room, it is kept."""
+    monkeypatch.setattr(hot, "cache_directory", lambda: tmp_path)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(IndexDataCacheFile, "_save_data", full)
+        assert hot.hot(_twice)(21) == 42
+    assert not list(tmp_path.rglob("*.nbc"))
+    assert hot.hot(_twice)(21) == 42
+    assert len(list(tmp_path.rglob("*.nbc"))) == 1
+
+
+@pytest.mark.parametrize("kind", ["*.nbc", "*.nbi"])
+def test_a_damaged_cache_is_passed_over(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hot, "cache_directory", lambda: tmp_path)
+    assert hot.hot(_twice)(21) == 42
+    for path in tmp_path.rglob(kind):
+        path.write_bytes(b"")
+    assert hot.hot(_twice)(4) == 8
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
