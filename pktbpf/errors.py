@@ -45,6 +45,9 @@ class PktbpfError(Exception):
     exit_code = 1
     results: Any = None
 
+    def __init__(self, *arguments: object):
+        super().__init__(*(printable(one) if isinstance(one, str) else one for one in arguments))
+
 
 class UsageError(PktbpfError):
     """Arguments that contradict each other or the input (`-y` against the file's link type, an unknown profile)."""
@@ -52,8 +55,9 @@ class UsageError(PktbpfError):
     exit_code = 2
 
 
-class FilterSyntaxError(PktbpfError):
-    """A filter's text or bytes cannot be read. `line` and `column` count from 1; None where they mean nothing."""
+class FilterSyntaxError(PktbpfError, ValueError):
+    """A filter's text or bytes cannot be read; also a ValueError. `line` and `column` count from 1; None where they
+    mean nothing."""
 
     def __init__(self, reason: str, *, source: str | None = None, line: int | None = None, column: int | None = None):
         self.reason = reason
@@ -102,7 +106,7 @@ class MapError(PktbpfError, OSError):
     """A wrong use of a map, with the errno the kernel's bpf(2) gives for it."""
 
     def __init__(self, errno: int, reason: str):
-        OSError.__init__(self, errno, reason)
+        OSError.__init__(self, errno, printable(reason))
         self.reason = reason
 
     def __str__(self) -> str:
@@ -142,6 +146,15 @@ class KernelUnavailable(PktbpfError):
         self.errno = errno
         self.what = what
         super().__init__(f"{what}: {os.strerror(errno)} ({errno_name(errno)})")
+
+
+def printable(text: str) -> str:
+    """A text that any stream can take: bytes of a file name that are not UTF-8 become escapes (`\\xff`)."""
+    try:
+        raw = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+        raw = text.encode("utf-8", "backslashreplace")
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def errno_name(number: int) -> str:

@@ -212,7 +212,10 @@ def _session(options: Options, engine: Any) -> Session:
 
 def _sinks(options: Options, session: Session) -> list[Sink]:
     """What sees the packets besides the counters."""
+    from pktbpf.replayer.session import capture_name
+
     sinks: list[Sink] = []
+    captures = [capture_name(source) for source in options.sources]
     names = [selection.name for selection in session.selections]
     if options.write is not None:
         from pktbpf.replayer.output import WriterSink
@@ -225,11 +228,11 @@ def _sinks(options: Options, session: Session) -> list[Sink]:
     if options.packets:
         from pktbpf.report.printer import Printer
 
-        sinks.append(Printer(_output(), options.sources, names))
+        sinks.append(Printer(_output(), captures, names))
     if options.format in ("jsonl", "csv"):
         from pktbpf.report.records import SINKS
 
-        sinks.append(SINKS[options.format](_output(), options.sources, names))
+        sinks.append(SINKS[options.format](_output(), captures, names))
     if not options.quiet and sys.stderr.isatty() and not options.packets:
         from pktbpf.cli._progress import Progress
 

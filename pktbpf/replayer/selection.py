@@ -15,7 +15,7 @@ from pktbpf import engine as engines
 from pktbpf.abi.context import COLUMNS
 from pktbpf.capture import linktypes
 from pktbpf.engine.base import AttachProfile, Env, Layer, Runner, Skbs
-from pktbpf.errors import LinkTypeError, UsageError
+from pktbpf.errors import LinkTypeError, UsageError, printable
 from pktbpf.filter import Filter, verify
 from pktbpf.maps.face import Map
 from pktbpf.objfile.values import Object
@@ -49,7 +49,7 @@ class Selection:
         self._space = space or MapSpace(cpus=env.cpu + 1)
         self._program: ClassicProgram | Program | Verified | None = None
         loaded = self._load(source)
-        self.name = name or loaded
+        self.name = printable(name or loaded)
 
     def _load(self, source: FilterSource) -> str:
         """Keep the expression, or load and verify the program at once; returns the name to show."""

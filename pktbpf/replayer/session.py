@@ -23,7 +23,7 @@ from pktbpf.capture.batch import Batch
 from pktbpf.capture.open import Capture, open_capture
 from pktbpf.engine.base import AttachProfile, Env, Fault, Skbs
 from pktbpf.engine.skb import view
-from pktbpf.errors import CaptureError, ExpressionError, LinkTypeError, UsageError
+from pktbpf.errors import CaptureError, ExpressionError, LinkTypeError, UsageError, printable
 from pktbpf.replayer import tally
 from pktbpf.replayer.results import CaptureResult, FilterResult, Results
 from pktbpf.replayer.selection import Selection
@@ -265,11 +265,11 @@ class Session:
 
 
 def capture_name(source: Any) -> str:
-    """What a capture is called in results: its path as given, else its name, else its type."""
+    """What a capture is called in results: its path as given, else its name, else its type; always printable."""
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
+        return printable(os.fsdecode(source))
     name = getattr(source, "name", None)
-    return name if isinstance(name, str) else f"<{type(source).__name__}>"
+    return printable(name) if isinstance(name, str) else f"<{type(source).__name__}>"
 
 
 def _rows(batch: Batch, begin: int, end: int) -> Batch:

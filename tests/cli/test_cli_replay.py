@@ -239,3 +239,17 @@ def test_progress_is_for_terminals_only(tmp_path: Path) -> None:
     assert b"of 30" in shown
     assert b"packets" in shown
     assert summary(done.stdout.decode())["accepted"].split()[0] == "60"
+
+
+@pytest.mark.parametrize("form", ["text", "json", "jsonl", "csv"])
+def test_names_that_are_not_utf_8(form: str, tmp_path: Path) -> None:
+    """Bytes of a name that no text has are shown as escapes, in results and in errors."""
+    name = os.fsencode(tmp_path) + b"/\xff.pcap"
+    Path(os.fsdecode(name)).write_bytes(Path(WEB).read_bytes()[:-1])
+    command = [*COMMAND, name, "-F", "tcp", "--format", form, "-v"]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count(b"pktbpf:") == 1
+    assert b"\\xff.pcap: offset" in done.stderr
+    assert b"\\xff.pcap" in done.stdout.replace(b"\\\\", b"\\")
+    assert b"Traceback" not in done.stderr
