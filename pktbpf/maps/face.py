@@ -19,7 +19,7 @@ from pktbpf.maps.batch import Batch
 from pktbpf.maps.mapping import PythonFace
 from pktbpf.maps.rawcalls import error_text
 from pktbpf.maps.storage import Storage
-from pktbpf.program import MapSpec
+from pktbpf.program import MapSpec, Program, Verified
 
 _ids = itertools.count(1)
 
@@ -174,7 +174,7 @@ class Map(PythonFace):
 
     def programs(self) -> dict[int, Any]:
         """Programs of a PROG_ARRAY by index; `version` tells whether it has changed."""
-        return dict(self.targets) if self.kind == "PROG_ARRAY" else {}
+        return {index: found for index, found in self.targets.items() if isinstance(found, Program | Verified)}
 
 
 def _check_inner(template: MapSpec | None) -> None:

@@ -15,6 +15,7 @@ import os
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ from pktbpf.maps.families import FAMILIES
 from pktbpf.program import MapSpec
 
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class MissingProgram:
+    """What stands in a PROG_ARRAY for a program that was not given when the array was read."""
+
+    name: str
+
+
 _LRU = frozenset({"LRU_HASH", "LRU_PERCPU_HASH"})
 MakeType = Callable[[bytes, int], Any]
 
@@ -70,7 +80,7 @@ def load(
     directory: str | os.PathLike[str], *, make_type: MakeType | None = None, programs: Mapping[str, Any] | None = None
 ) -> dict[str, Map]:
     """All maps of a directory by name. make_type: (raw BTF, type id) -> codec, without which maps have no types.
-    programs: what PROG_ARRAYs refer to, by name; slots of programs that are not given stay empty.
+    programs: what PROG_ARRAYs refer to, by name; programs that are not given are known by name only.
 
     Raises MapError for a file that is no map.
     """
@@ -221,8 +231,11 @@ def restore(
     pairs = [(bytes.fromhex(e["key"]), bytes.fromhex(e["value"])) for e in entries if "key" in e and "value" in e]
     if m.kind == "PROG_ARRAY":
         for entry in entries:
-            if entry["program"] in programs:
-                _put(m, bytes.fromhex(entry["key"]), programs[entry["program"]])
+            key, name = bytes.fromhex(entry["key"]), str(entry["program"])
+            if name in programs:
+                _put(m, key, programs[name])
+            else:
+                m.targets[int.from_bytes(key, "little")] = MissingProgram(name)
     elif m.outer:
         for entry in reversed(entries):
             _put(m, bytes.fromhex(entry["key"]), others[entry["map"]])
