@@ -70,7 +70,7 @@ class Map(PythonFace):
     @classmethod
     def from_spec(cls, spec: MapSpec, **options: Any) -> Map:
         """A fresh map with the attributes of a spec; of a definition from an object file also its types, its first
-        contents and whether it is frozen. Slots that name programs or maps are left empty, see pktbpf.maps.build."""
+        contents and whether it is frozen. Slots that name programs or maps are left empty, see pktbpf.instance."""
         for name in ("key_type", "value_type", "fields"):
             if getattr(spec, name, None) is not None:
                 options.setdefault(name, getattr(spec, name))

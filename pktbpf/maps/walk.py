@@ -7,6 +7,7 @@ import numpy as np
 from pktbpf.abi.map_kinds import BY_NAME
 from pktbpf.hot import Scalar, Words, hot, peek32, poke32
 from pktbpf.maps import hashtab
+from pktbpf.maps.dispatch import processor
 from pktbpf.maps.layout import CPUS, HEADS_AT, KEY_SIZE, KIND, LINKS_AT, MASK, MAX_ENTRIES, STRIDE, copy, pointer
 
 ARRAY, PERCPU_ARRAY = (BY_NAME[n].number for n in ("ARRAY", "PERCPU_ARRAY"))
@@ -23,7 +24,7 @@ def following(row: Words, number: Scalar, cursor: Scalar, key: Scalar, cpu: Scal
         if cursor >= row[MAX_ENTRIES]:
             return cursor, _U0
         poke32(key, cursor)
-        return cursor + _U1, pointer(number, (cursor * row[CPUS] + cpu) * row[STRIDE])
+        return cursor + _U1, pointer(number, (cursor * row[CPUS] + processor(row, cpu)) * row[STRIDE])
     return _hash_following(row, number, cursor, key, cpu)
 
 
@@ -41,4 +42,4 @@ def _hash_following(row: Words, number: Scalar, cursor: Scalar, key: Scalar, cpu
         bucket += _U1
     copy(key, hashtab.key_of(row, slot), row[KEY_SIZE])
     following = peek32(row[LINKS_AT] + slot * _U4)
-    return bucket << _U32 | following, pointer(number, hashtab.value_offset(row, slot, cpu))
+    return bucket << _U32 | following, pointer(number, hashtab.value_offset(row, slot, processor(row, cpu)))
