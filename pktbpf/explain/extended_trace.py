@@ -26,7 +26,8 @@ def trace_extended(trace: Trace, core: Core, limit: int = LIMIT) -> Trace:
     whole = core.whole()
     trace.verdict, trace.fault = whole.verdict, whole.fault
     total = int(whole.counts[:, 0].sum())
-    origins = Origins(trace.packet, trace.dissection, lambda number: names.get(number, ""))
+    maps = {one.number: (name, one.value_type) for name, one in core.maps().items()}
+    origins = Origins(trace.packet, trace.dissection, maps)
     stop = core.after(0)
     for number in range(1, min(total, limit) + 1):
         following = core.after(number)

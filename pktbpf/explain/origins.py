@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 from pktbpf.abi import context
 from pktbpf.abi.helpers import helper_name
@@ -23,14 +24,26 @@ _NETWORK_ORDER = {f"{name} (network order)": name for name in ("skb.protocol", "
 
 
 class Origins:
-    """regs: one Expr per register. map_name: registry number -> name."""
+    """regs: one Expr per register. maps: registry number -> name and BTF type of the values (None without one)."""
 
-    def __init__(self, packet: Packet, dissection: Dissection, map_name: Callable[[int], str]):
-        self.packet, self.dissection, self.map_name = packet, dissection, map_name
+    def __init__(self, packet: Packet, dissection: Dissection, maps: Mapping[int, tuple[str, Any]]):
+        self.packet, self.dissection, self._maps = packet, dissection, maps
         self.regs: list[Expr] = [UNKNOWN] * 11
         self.regs[1], self.regs[10] = Named("ctx"), Named("fp")
         self._bytes: dict[int, int] = {}  # stack offset -> index in the frame
         self._spilled: dict[tuple[int, int], Expr] = {}
+
+    def map_name(self, number: int) -> str:
+        """The map's name, empty for a number that is none."""
+        return self._maps[number][0] if number in self._maps else ""
+
+    def map_value(self, number: int, offset: int, size: int) -> str:
+        """A name for bytes of a map's values: a data section's variable where the debug information knows it."""
+        name, value_type = self._maps.get(number, ("", None))
+        variable = variable_at(value_type, offset, size)
+        if variable:
+            return variable
+        return f"{name} value[{offset}:{size}]" if offset else f"{name} value"
 
     # --- what is read ------------------------------------------------------------------------------------------------
 
@@ -170,8 +183,7 @@ class Origins:
         if region == _STACK:
             return self._from_stack(offset, row.size)
         if _FIRST_MAP <= region < 1 << 24:
-            name = self.map_name(region)
-            return Named(f"{name} value[{offset}:{row.size}]" if offset else f"{name} value")
+            return Named(self.map_value(region, offset, row.size))
         return UNKNOWN
 
     def _from_stack(self, offset: int, size: int) -> Expr:
@@ -202,7 +214,9 @@ class Origins:
         if address >> 32 == _STACK:
             self._clobber(address & _U32, row.size)
         if row.operation.startswith("FETCH_") or row.operation == "XCHG":
-            self.regs[insn.src] = UNKNOWN
+            known = _FIRST_MAP <= address >> 32 < 1 << 24
+            name = self.map_value(address >> 32, address & _U32, row.size)
+            self.regs[insn.src] = Named(name) if known else UNKNOWN
         elif row.operation == "CMPXCHG":
             self.regs[0] = UNKNOWN
         elif row.operation == "LOAD_ACQ":
@@ -226,6 +240,17 @@ class Origins:
 
     def _forget_arguments(self) -> None:
         self.regs[1:6] = [UNKNOWN] * 5
+
+
+def variable_at(value_type: Any, offset: int, size: int) -> str:
+    """The variable of a data section that is exactly these bytes, empty where there is none."""
+    btf = getattr(value_type, "btf", None)
+    if btf is None:
+        return ""
+    for one in btf.type(value_type.id).variables:
+        if (one.offset, one.size) == (offset, size):
+            return str(btf.type(one.type).name)
+    return ""
 
 
 def call_name(number: int) -> str:

@@ -114,9 +114,11 @@ class Tracer:
         seen = linktype if self.profile.layer is Layer.LINK else 12
         key = seen if self._expression else None
         if key not in self._prepared:
+            live = self._expression and self.env.strip_vlan and seen == 1  # Ethernet frames lose their tag
             loaded = loader.load_filter_argument(
-                self.argument, linktype=seen, optimize=self.optimize, program=self._program, savefile=self._expression
-            )
+                self.argument, linktype=seen, optimize=self.optimize, program=self._program,
+                savefile=self._expression and not live, live=live,
+            )  # fmt: skip
             self._prepared[key] = self.instance.bind(verify(loaded))
         return self._prepared[key]
 

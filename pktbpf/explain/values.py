@@ -59,12 +59,20 @@ def combine(operator: str, left: Expr, right: Expr) -> Expr:
     """left operator right, folded where it is trivial, UNKNOWN where it has become unreadable."""
     if operator in ("+", "|", "^", "<<", ">>") and right == Const(0):
         return left
+    match operator, right:
+        case "-", Op("*", Op("/", same, by, _), other, _) if same == left and by == other:
+            operator, right = "%", by  # how compilers write a remainder
     depth = 1 + max(one.depth if isinstance(one, Op) else 0 for one in (left, right))
     if depth > _DEPTH or UNKNOWN in (left, right):
         return UNKNOWN
     if isinstance(left, Bytes) and operator == "&" and right == Const((1 << 8 * left.size) - 1):
         return left
     return Op(operator, left, right, depth)
+
+
+def constant(expr: Expr) -> bool:
+    """Whether nothing but the program's constants is in it."""
+    return isinstance(expr, Const) or (isinstance(expr, Op) and constant(expr.left) and constant(expr.right))
 
 
 def describe(expr: Expr, packet: Dissection) -> str:

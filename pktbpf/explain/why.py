@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pktbpf.engine.base import Fault
 from pktbpf.explain.outcomes import classic_outcomes, extended_outcomes
 from pktbpf.explain.steps import Step, Trace
-from pktbpf.explain.values import Bytes, Condition, Const, Expr
+from pktbpf.explain.values import Bytes, Condition, Const, Expr, constant
 
 MOST = 3
 _TRIES = 200  # branches that are turned round; a run of more is a loop, whose last ones tell
@@ -84,7 +84,7 @@ def _without_implied(steps: list[Step], trace: Trace) -> list[Step]:
         assert condition is not None
         text = condition.text(trace.dissection)
         implied = not condition.positive and condition.left in known and condition.operation in ("JEQ", "JNE")
-        if not implied and text not in said and not isinstance(condition.left, Const):
+        if not implied and text not in said and not constant(condition.left):
             out.append(step)
             said.add(text)
     return out or steps

@@ -11,6 +11,7 @@ import pytest
 from pktbpf.capture.batch import batch_of
 from pktbpf.capture.open import open_capture
 from pktbpf.engine.base import Env, Skbs, profile
+from pktbpf.engine.reference import ENGINE as REFERENCE
 from pktbpf.engine.reference import Random, Referenced
 from pktbpf.engine.reference_classic import Machine, Returned
 from pktbpf.engine.reference_extended import Exited
@@ -19,13 +20,15 @@ from pktbpf.engine.skb import view
 from pktbpf.errors import PktbpfError
 from pktbpf.explain.coverage import CountingEngine, ProgramCoverage
 from pktbpf.filter import verify
+from pktbpf.instance import Instance
 from pktbpf.isa.extended import Kind
-from pktbpf.loader import load_filter_argument
+from pktbpf.loader import load, load_filter_argument
 from pktbpf.program import ClassicProgram, Program, Verified
 from pktbpf.testing import PacketBuilder
 
 ROOT = Path(__file__).parents[2]
 FILTERS = sorted(p for p in (ROOT / "filters").iterdir() if p.is_file())
+CASES = sorted((ROOT / "tests" / "cases" / "classic").glob("*.case"))
 CAPTURES = sorted((ROOT / "pcaps").glob("*.pcap*"))
 SOCKETS = ("packet", "packet-dgram")
 
@@ -123,6 +126,69 @@ def test_extended_counts_are_those_of_the_reference(path: Path) -> None:
     for skbs in views("packet", captures):
         extended_tally(program, skbs, reference, tally)
     assert found.counts.tolist() == table(tally, len(program))
+
+
+def object_programs() -> list[tuple[Path, str | None]]:
+    """Programs of filters/ebpf; of the tail-call chain its entry, from which the others are reached."""
+    return [(p, "parser_chain" if p.stem == "parser_chain" else None)
+            for p in sorted((ROOT / "filters" / "ebpf").glob("*.o"))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "name"), object_programs(), ids=lambda value: getattr(value, "stem", ""))
+def test_counts_of_objects_are_those_of_the_reference(path: Path, name: str | None) -> None:
+    """Maps, helpers and tail calls: each side has maps of its own and sees the same packets in the same order."""
+    captures = [ROOT / "pcaps" / "web.pcap", ROOT / "pcaps" / "vlan.pcap"]
+    definition = verify(load_filter_argument(str(path), program=name))
+    engine = CountingEngine("filter")
+    runner = engine.prepare(Instance(admit=verify).bind(definition), Env())
+    reference = REFERENCE.prepare(Instance(admit=verify).bind(definition), Env())
+    tallies: dict[bytes, Tally] = {}
+    for skbs in views("packet", captures):
+        runner.run(skbs)
+        for row in range(len(skbs)):
+            object_tally(reference, Packet.of(skbs, row), tallies)
+    for found in engine.coverage().programs:
+        tally = tallies.get(found.program.to_bytes(), (Counter(), Counter(), Counter()))
+        assert found.counts.tolist() == table(tally, len(found.program))
+    assert sum(tally[0].total() for tally in tallies.values()) > 1000
+
+
+def object_tally(reference: Referenced, packet: Packet, tallies: dict[bytes, Tally]) -> None:
+    """One packet on the plain extended machine; a tail call goes on in the counters of the other program."""
+    machine = reference.machine(packet)
+    steps = machine.steps(reference.program.insns)
+    try:
+        while True:
+            program, pc = machine.program, machine.pc
+            executed, true, false = tallies.setdefault(program.to_bytes(), (Counter(), Counter(), Counter()))
+            executed[pc] += 1
+            next(steps)
+            insn = program.insns[pc]
+            if insn.row is not None and insn.row.kind is Kind.BRANCH:
+                (true if machine.pc == pc + 1 + insn.off and insn.off else false)[pc] += 1
+    except (Exited, Faulted):
+        pass
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_counts_on_the_case_files(path: Path) -> None:
+    """Every admitted program of tests/cases/classic over its own packets."""
+    lines = path.read_text().splitlines()
+    if any(line.startswith("refused: ") for line in lines):
+        return
+    attach = next(line.removeprefix("attach: ") for line in lines if line.startswith("attach: "))
+    begin, end = lines.index("program:"), lines.index("packets:")
+    program = load("\n".join(lines[begin + 1 : end]) + "\n", form="asm")
+    rows = [line.split("->")[0].strip() for line in lines[end + 1 :] if "->" in line]
+    batch = batch_of([b"" if row == "-" else bytes.fromhex(row) for row in rows])
+    engine, tally = CountingEngine("case"), (Counter(), Counter(), Counter())
+    runner = engine.prepare(verify(program), Env())
+    with view(batch, profile(attach), Env(), meta=True) as skbs:
+        runner.run(skbs)
+        classic_tally(program, skbs, Random.seeded(0), tally)
+    (found,) = engine.coverage().programs
+    assert found.counts.tolist() == table(tally, len(program))
+    assert found.counts[0, 0] >= 1
 
 
 BRANCHES = """

@@ -193,6 +193,12 @@ def test_random_numbers_go_on_from_packet_to_packet() -> None:
     assert [one.trace().verdict for one in judged] == [one.verdict for one in judged] == verdicts
 
 
+def test_variables_and_remainders_of_compiled_programs() -> None:
+    path = str(ROOT / "filters" / "ebpf" / "sampler_ringbuf.o")
+    trace = Tracer(str(ROOT / "pcaps" / "web.pcap"), path).one(16)
+    assert sentence(trace) == "rejected because period = 16, not 0, seen % period = 15, not 0"
+
+
 def test_trace_command_text() -> None:
     done = pktbpf("trace", "pcaps/web.pcap", "--filter", "filters/tcp-port-80.bpf", "--packet", "25")
     assert done.exit_code == 0
