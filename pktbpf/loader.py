@@ -120,18 +120,19 @@ def load(
     program: str | None = None,
     form: str | None = None,
     savefile: bool = False,
+    live: bool = False,
 ) -> ClassicProgram | Program | Any:
     """The filter that `source` states.
 
     source: a path object; a str (an existing file's name, else a filter's text, else a pcap-filter expression); bytes.
     linktype: DLT name or number that an expression is compiled for (default EN10MB). optimize: as tcpdump without -O.
     program: which program of an object, or which array of a C source. form: one of `FORMS`, instead of guessing.
-    savefile: compile an expression as `tcpdump -r` does.
+    savefile: compile an expression as `tcpdump -r` does. live: as `tcpdump -i` does (`vlan` tests metadata, too).
     Raises FilterSyntaxError, ExpressionError, ObjectError; UsageError for an unknown form.
     """
     if form is not None and form not in FORMS:
         raise UsageError(f"unknown filter form {form!r}; there are {', '.join(FORMS)}")
-    wanted = _Wanted(linktype, optimize, program, form, savefile)
+    wanted = _Wanted(linktype, optimize, program, form, savefile, live)
     if isinstance(source, bytes | bytearray | memoryview):
         return wanted.from_bytes(bytes(source), None)
     if not isinstance(source, str):
@@ -239,6 +240,7 @@ class _Wanted(NamedTuple):
     program: str | None
     form: str | None
     savefile: bool = False
+    live: bool = False
 
     def from_file(self, path: Path) -> Any:
         return self.from_bytes(_read(path), path)
@@ -290,7 +292,9 @@ class _Wanted(NamedTuple):
         from pktbpf import expression
 
         linktype = DEFAULT_LINKTYPE if self.linktype is None else self.linktype
-        return expression.compile(text, linktype=linktype, optimize=self.optimize, savefile=self.savefile)
+        return expression.compile(
+            text, linktype=linktype, optimize=self.optimize, savefile=self.savefile, live=self.live
+        )
 
 
 def _from_hex(text: str, path: Path | None) -> ClassicProgram | Program:

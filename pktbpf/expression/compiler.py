@@ -106,13 +106,15 @@ def compile(
     netmask: str | int | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     savefile: bool = False,
+    live: bool = False,
 ) -> ClassicProgram:
     """The program that libpcap makes of a pcap-filter expression.
 
     linktype: DLT name or number. optimize: False is tcpdump's -O. snaplen: what accepting instructions return, in bytes
     (0: 262144). netmask: of the local network for `ip broadcast`, an address or a prefix length (an int over 32 is the
     mask itself, 0xffffff00); None is tcpdump's 0. timeout: seconds to wait for libpcap, which looks up host names.
-    savefile: compile as `tcpdump -r` does, not as for a live capture.
+    savefile: compile as `tcpdump -r` does, not as for a live capture. live: as for a Linux socket, whose packets have
+    the outer VLAN tag in metadata, so that `vlan` tests vlan_avail, too (`tcpdump -i`).
     Raises ExpressionError with libpcap's own text, LinkTypeError.
     """
     library = _library()
@@ -127,7 +129,8 @@ def compile(
         raise ExpressionError(f"the expression is longer than {MAX_EXPRESSION} bytes")
     if not 0 <= snaplen < 1 << 31:
         raise ExpressionError(f"snapshot length {snaplen} is out of range")
-    call = _Call(library, Request(encoded, number, snaplen or MAX_SNAPLEN, optimize, _netmask(netmask), savefile))
+    request = Request(encoded, number, snaplen or MAX_SNAPLEN, optimize, _netmask(netmask), savefile, live)
+    call = _Call(library, request)
     call.start()
     call.join(timeout)
     if call.is_alive():

@@ -25,10 +25,17 @@ _SYSTEM_NAMES = ("libpcap.so.1", "libpcap.so.0.8")
 _BUNDLES = ("pcapy_ng.libs/libpcap*.so*", "pcapy_ng.libs/libpcap*.dylib", ".dylibs/libpcap*", "pcapy/.dylibs/libpcap*")
 _WHEEL_MODULE = "pcapy"
 
+_SPECIAL_VLAN_HANDLING = 1
+# Bytes from bpf_codegen_flags to the error buffer: between them are an int, a pointer (since 1.9) and a struct
+# bpf_program, with or without padding.
+_FLAGS_BEFORE_ERROR = (36, 32, 28, 24, 20)
+_VLAN_TAG_PRESENT = 0xFFFFF000 + 48  # SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT
+
 
 class Request(NamedTuple):
     """What pcap_compile is told. linktype: DLT number. netmask: the network's bits are the high ones. savefile: compile
-    as for a capture file, where some tests differ (DLT_NULL has every system's families, `inbound` is refused)."""
+    as for a capture file, where some tests differ (DLT_NULL has every system's families, `inbound` is refused). live:
+    as for a Linux socket, where `vlan` tests the metadata, too."""
 
     expression: bytes
     linktype: int
@@ -36,6 +43,7 @@ class Request(NamedTuple):
     optimize: bool
     netmask: int
     savefile: bool = False
+    live: bool = False
 
 
 class Backend(Protocol):
@@ -80,6 +88,8 @@ class Library:
         handle.pcap_freecode.restype = None
         handle.pcap_geterr.argtypes = (ctypes.c_void_p,)
         handle.pcap_geterr.restype = ctypes.c_char_p
+        # The same function as an address: it is where the handle's error buffer stands.
+        self._error_buffer = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(("pcap_geterr", handle))
         handle.pcap_lib_version.argtypes = ()
         handle.pcap_lib_version.restype = ctypes.c_char_p
         handle.pcap_datalink_name_to_val.argtypes = (ctypes.c_char_p,)
@@ -93,19 +103,48 @@ class Library:
             handle = self._as_savefile(handle)
         if not handle:
             raise ExpressionError("libpcap has no memory left")
-        code = _BpfProgram()
+        flags = None
         try:
-            status = lib.pcap_compile(
-                handle, ctypes.byref(code), request.expression, int(request.optimize), request.netmask
-            )
-            if status != 0:
-                raise ExpressionError(lib.pcap_geterr(handle).decode("utf-8", "replace"))
-            try:
-                return _native_order(ctypes.string_at(code.bf_insns, code.bf_len * 8))
-            finally:
-                lib.pcap_freecode(ctypes.byref(code))
+            if request.live:
+                flags = self._vlan_flags(handle)
+                flags.value = _SPECIAL_VLAN_HANDLING
+            return self._compile(handle, request)
         finally:
+            if flags is not None:
+                flags.value = 0
             lib.pcap_close(handle)
+
+    def _compile(self, handle: int, request: Request) -> tuple[ClassicInsn, ...]:
+        lib, code = self._lib, _BpfProgram()
+        status = lib.pcap_compile(
+            handle, ctypes.byref(code), request.expression, int(request.optimize), request.netmask
+        )
+        if status != 0:
+            raise ExpressionError(lib.pcap_geterr(handle).decode("utf-8", "replace"))
+        try:
+            return _native_order(ctypes.string_at(code.bf_insns, code.bf_len * 8))
+        finally:
+            lib.pcap_freecode(ctypes.byref(code))
+
+    def _vlan_flags(self, handle: int) -> Any:
+        """The handle's bpf_codegen_flags, which only opening a device sets and no function of libpcap does.
+
+        They stand a little in front of the error buffer; a field counts as them when it is 0 and setting it makes
+        `vlan` read the metadata. Nothing there is used by the compiler else. Raises ExpressionError where none does.
+        """
+        address: int = self._error_buffer(handle)
+        question = Request(b"vlan", 1, 65535, False, 0)
+        for distance in _FLAGS_BEFORE_ERROR:
+            flags = ctypes.c_int.from_address(address - distance)
+            if flags.value != 0:
+                continue
+            flags.value = _SPECIAL_VLAN_HANDLING
+            try:
+                if any(insn.k == _VLAN_TAG_PRESENT for insn in self._compile(handle, question)):
+                    return flags
+            finally:
+                flags.value = 0
+        raise ExpressionError(f"{self.version} cannot compile for packets whose VLAN tag is metadata; give a program")
 
     def _as_savefile(self, dead: int) -> int:
         """The same handle on a capture file without packets; `dead` itself where no file can have its link type."""
@@ -136,6 +175,8 @@ class WheelModule:
         self._module = module
 
     def compile(self, request: Request) -> tuple[ClassicInsn, ...]:
+        if request.live:
+            raise ExpressionError(f"{self.version} cannot compile for packets whose VLAN tag is metadata; use another")
         module = self._module
         netmask = request.netmask
         text = request.expression.decode("utf-8", "replace")

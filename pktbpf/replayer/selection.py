@@ -25,7 +25,7 @@ from pktbpf.replayer.livemaps import MapSpace
 if TYPE_CHECKING:
     from pktbpf.engine.trace import TraceRecord
 
-DLT_RAW = 12
+DLT_EN10MB, DLT_RAW = 1, 12
 
 FilterSource: TypeAlias = "str | os.PathLike[str] | bytes | ClassicProgram | Program | Verified | Filter | Object"
 
@@ -58,7 +58,7 @@ class Selection:
         if isinstance(source, os.PathLike):
             source = os.fspath(source)
         if isinstance(source, str) and loader.is_expression(source):
-            if self.profile.layer not in (Layer.LINK, Layer.NETWORK):
+            if self.profile.layer not in (Layer.LINK, Layer.NETWORK, Layer.IP):
                 raise UsageError(
                     f"attach profile {self.profile.name!r} has no header that the expression {source!r} could be"
                     " compiled for; give a program"
@@ -101,7 +101,11 @@ class Selection:
         if self._expression is not None:
             from pktbpf import loader
 
-            program = loader.load(self._expression, linktype=seen, optimize=self._optimize, savefile=True)
+            # Only Ethernet frames lose their tag; what they are then is what a live socket's filter is compiled for.
+            live = self._env.strip_vlan and seen == DLT_EN10MB
+            program = loader.load(
+                self._expression, linktype=seen, optimize=self._optimize, savefile=not live, live=live
+            )
             return self._prepare(program)
         made_for = _linktype(self._program)
         if made_for is not None and made_for not in (seen, linktype):

@@ -2,6 +2,7 @@
 
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -212,3 +213,31 @@ def test_light_import() -> None:
     code = "import sys, pktbpf.expression; print([m for m in ('numpy', 'numba', 'scapy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("choice", ["system", "wheel"])
+def test_vlan_as_a_live_socket_has_it(choice: str) -> None:
+    """The tag is looked for in the metadata first; everything else is compiled as ever."""
+    try:
+        backend = library.find(choice)
+    except ExpressionError as missing:
+        pytest.skip(str(missing))
+    loads = {insn.k for insn in backend.compile(Request(b"vlan 10", 1, 262144, True, 0, live=True))}
+    assert {0xFFFFF02C, 0xFFFFF030} <= loads  # vlan_tci, vlan_avail
+    for text in (b"vlan 10", b"tcp port 80"):
+        plain = backend.compile(Request(text, 1, 262144, True, 0))
+        assert not any(insn.k >= 0xFFFFF000 for insn in plain)
+        assert (plain == backend.compile(Request(text, 1, 262144, True, 0, live=True))) is (text == b"tcp port 80")
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("text", ["vlan", "vlan 10 and ip", "vlan and vlan 6", "tcp port 80 or vlan 5"])
+def test_live_compilation_is_tcpdumps(text: str) -> None:
+    """`tcpdump -i lo -d`, which opens the device and so needs the right to."""
+    if shutil.which("tcpdump") is None:
+        pytest.skip("no tcpdump")
+    done = subprocess.run(["tcpdump", "-i", "lo", "-d", text], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        pytest.skip(f"tcpdump cannot open lo: {done.stderr.splitlines()[-1]}")
+    ours = listing.to_d(expression.compile(text, live=True))
+    assert [line.split() for line in ours.splitlines()] == [line.split() for line in done.stdout.splitlines()]

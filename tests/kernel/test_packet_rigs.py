@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pktbpf import expression
 from pktbpf.abi.context import COLUMN
 from pktbpf.capture.batch import batch_of
 from pktbpf.engine.base import Env, profile
 from pktbpf.engine.skb import view
 from pktbpf.errors import KernelUnavailable
+from pktbpf.filter import Filter
 from pktbpf.kernel.ip_rig import IpRig
 from pktbpf.kernel.namespace import MAC
 from pktbpf.kernel.observed import Observed
@@ -284,3 +286,16 @@ def test_offline_view_of_a_capture_equals_the_live_one(name: str) -> None:
             ours = offline.data[offline.base[row] : offline.base[row] + size]
             theirs = live.skbs.data[live.skbs.base[row] : live.skbs.base[row] + size]
             assert ours.tobytes() == theirs.tobytes()
+
+
+def test_expressions_compiled_for_live_sockets_see_the_tag(packet: Rig) -> None:
+    """What `--strip-vlan` promises: the kernel's verdict on tagged frames is that of the replay."""
+    tag, inside = struct.pack("!HH", 0x200A, 0x0806) + bytes(28), struct.pack("!HHHH", 5, 0x8100, 6, 0x0800) + bytes(28)
+    frames = [frame(0x8100, tag), frame(0x0806, bytes(28)), frame(0x88A8, inside)]
+    for text in ("vlan", "vlan 10", "arp", "vlan 10 and arp", "vlan and vlan 6", "ether[12:2] = 0x8100"):
+        program = expression.compile(text, live=True)
+        assert packet.attach_classic(program.to_bytes()) == 0
+        kept = packet.run(frames).kept
+        with view(batch_of(frames), profile("packet"), Env(strip_vlan=True), meta=True) as skbs:
+            verdict = Filter(program).runner.run(skbs).verdict
+        assert ((kept > 0) == (verdict > 0)).all(), text

@@ -262,3 +262,19 @@ def test_every_sink_is_closed_whatever_another_one_says() -> None:
         session.run([MIXED])
     assert closed == ["first", "full", "last"]
     assert session.results.packets == 5
+
+
+def test_expressions_over_stripped_tags() -> None:
+    """`vlan` is compiled as a live socket's filter is, so it finds the tag that --strip-vlan took out of the bytes."""
+    capture = pcap([VLAN_ARP, ARP, TCP_80])
+    stripped = pktbpf.replay(capture, ["vlan", "arp", "vlan and arp"], env=Env(strip_vlan=True))
+    assert [one.accepted for one in stripped.filters] == [1, 2, 1]
+    plain = pktbpf.replay(capture, ["vlan", "arp", "vlan and arp"])
+    assert [one.accepted for one in plain.filters] == [1, 1, 1]
+
+
+def test_expressions_for_a_raw_ip_socket() -> None:
+    results = pktbpf.replay(MIXED, "udp port 53", attach="raw-ip")
+    assert (results.accepted, results.filters[0].undelivered) == (1, 2)
+    with pytest.raises(UsageError, match="no header that the expression"):
+        pktbpf.replay(MIXED, "udp port 53", attach="unix")
