@@ -61,14 +61,17 @@ class ConformanceError(PktbpfError):
     """The program did not come to its end."""
 
 
-def run_memory(program: Program, memory: bytes, engine: str = "interpreter") -> int:
+def run_memory(program: Program, memory: bytes, engine: str = "interpreter", *, budget: int = 1 << 24) -> int:
     """r0 (u64) after a run with r1 pointing to a copy of `memory` and r2 its length; both are 0 without memory.
 
-    Raises ConformanceError, UsageError for an unknown engine.
+    budget: instructions before the run is cut off. Raises ConformanceError, UsageError for an unknown engine.
     """
     if engine not in NAMES:
         raise UsageError(f"unknown engine {engine!r}; there are {', '.join(NAMES)}")
-    return _reference(program, memory) if engine == "reference" else _compiled(program, memory, engine)
+    env = Env(budget=budget)
+    if engine == "reference":
+        return _reference(program, memory, env)
+    return _compiled(program, memory, engine, env)
 
 
 def _prefixed(program: Program, length: int, *, region: bool = True) -> Program:
@@ -78,11 +81,11 @@ def _prefixed(program: Program, length: int, *, region: bool = True) -> Program:
     return replace(program, insns=insns, maps={slot + _PREFIX: used for slot, used in program.maps.items()})
 
 
-def _compiled(program: Program, memory: bytes, engine: str) -> int:
-    runner: Any = get(engine).prepare(trust(_prefixed(program, len(memory))), Env())
+def _compiled(program: Program, memory: bytes, engine: str, env: Env) -> int:
+    runner: Any = get(engine).prepare(trust(_prefixed(program, len(memory))), env)
     area = np.frombuffer(bytearray(memory), dtype=np.uint8)
     if memory and runner.groups.world:  # the loop takes its regions from the table of maps
-        runner = get(engine).prepare(trust(_with_map(program, memory)), Env())
+        runner = get(engine).prepare(trust(_with_map(program, memory)), env)
     elif memory:
         regions = np.zeros((_MEMORY_REGION + 1, runner.work.regions.shape[1]), dtype=np.uint64)
         regions[:_MEMORY_REGION] = runner.work.regions[:_MEMORY_REGION]
@@ -102,9 +105,9 @@ def _with_map(program: Program, memory: bytes) -> Program:
     return replace(whole, insns=insns, maps={**whole.maps, 0: area})
 
 
-def _reference(program: Program, memory: bytes) -> int:
+def _reference(program: Program, memory: bytes, env: Env) -> int:
     whole = _prefixed(program, len(memory))
-    runner = reference.ENGINE.prepare(trust(whole), Env())
+    runner = reference.ENGINE.prepare(trust(whole), env)
     packet = Packet.of(_one_packet(), 0)
     machine = _MemoryMachine(packet, runner.machine(packet).helper, runner.env.budget, memory=bytearray(memory))
     try:
