@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from pktbpf.abi.helpers import BY_NAME
-from pktbpf.abi.limits import MAX_TAIL_CALLS
+from pktbpf.abi.limits import MAX_FRAMES, MAX_TAIL_CALLS
 from pktbpf.abi.map_kinds import BY_NAME as KINDS
 from pktbpf.engine.arith import M32, U0, U32
 from pktbpf.engine.base import Fault
@@ -26,8 +26,10 @@ TAIL_CALL, LOOP, FOR_EACH, DRAIN = (
 NUMBERS = frozenset({TAIL_CALL, LOOP, FOR_EACH})  # the drain helper is compiled with the ring buffers
 
 # Columns of a frame's row. The first six are saved registers and the return address.
-F_R10, F_RETURN, F_KIND, F_INDEX, F_COUNT, F_CONTEXT, F_TARGET, F_MAP, F_CURSOR = range(4, 13)
-FRAME = 13
+F_R10, F_RETURN, F_KIND, F_INDEX, F_COUNT, F_CONTEXT, F_TARGET, F_MAP, F_CURSOR, F_LIMIT = range(4, 14)
+FRAME = 14
+# Every program that a tail call enters may nest its own calls as deep again, below the frames of those before it.
+ALL_FRAMES = MAX_FRAMES * (MAX_TAIL_CALLS + 1)
 
 PROG_ARRAY, USER_RINGBUF, HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, LRU_PERCPU_HASH = (
     KINDS[n].number for n in (

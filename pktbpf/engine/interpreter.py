@@ -23,8 +23,10 @@ from pktbpf.engine.base import Env, Fault, Outcome, Skbs
 from pktbpf.engine.basic_helpers import call_basic
 from pktbpf.engine.common_helpers import call_common
 from pktbpf.engine.control_helpers import (
+    ALL_FRAMES,
     DRAIN,
     F_KIND,
+    F_LIMIT,
     F_R10,
     F_RETURN,
     FOR_EACH,
@@ -251,7 +253,7 @@ def run_batch(
         if zero_cb:
             clear_memory(regions[U2, U0] + CB_BEGIN, CB_END - CB_BEGIN)
         pc, depth, fuel, failure, may_goto = np.int64(entry), np.int64(0), np.int64(budget), 0, np.int64(0)
-        tail_calls = 0
+        tail_calls, limit = 0, np.int64(MAX_FRAMES - 1)
         if world is not None:
             poke64(block_at + B_META, addresses[2] + np.uint64(0 if no_meta else number * meta.shape[1] * 8))
             poke64(block_at + B_DATA, data_at + begin)
@@ -547,15 +549,17 @@ def run_batch(
                         continue
                     regs[U0] = value
                 depth -= 1
+                limit = np.int64(saved[F_LIMIT])
                 for index in range(4):
                     regs[np.uint64(6 + index)] = saved[index]
                 regs[np.uint64(10)] = saved[F_R10]
                 pc = np.int64(saved[F_RETURN])
             elif op == CALL_LOCAL:
-                if depth >= MAX_FRAMES - 1:
+                if depth >= limit:
                     failure = F_DEPTH
                     break
                 enter(regs, frames[depth], pc, regions, depth)
+                frames[depth, F_LIMIT] = np.uint64(limit)
                 depth += 1
                 pc += np.int64(imm)
             elif op == CALL_HELPER:
@@ -588,14 +592,16 @@ def run_batch(
                             break
                         if target >= 0:
                             tail_calls += 1
+                            limit = depth + np.int64(MAX_FRAMES - 1)
                             regs[U1] = CONTEXT_BASE
                             pc = target
                         continue
                     if called == LOOP or called == FOR_EACH or called == DRAIN:
-                        if depth >= MAX_FRAMES - 1:
+                        if depth >= limit:
                             failure = F_DEPTH
                             break
                         enter(regs, frames[depth], pc, regions, depth)
+                        frames[depth, F_LIMIT] = np.uint64(limit)
                         value, ok, more = begin_walk(called, regs, block_at, frames[depth])
                         if more:
                             more, value = again(
@@ -693,11 +699,11 @@ class Workspace:
 
     state: Words
     shared_meta: Ints
-    stack: Bytes = field(default_factory=lambda: np.zeros(STACK_SIZE * MAX_FRAMES, dtype=np.uint8))
+    stack: Bytes = field(default_factory=lambda: np.zeros(STACK_SIZE * ALL_FRAMES, dtype=np.uint8))
     context: Bytes = field(default_factory=lambda: np.zeros(SKB_CONTEXT_SIZE, dtype=np.uint8))
-    scratch: Bytes = field(default_factory=lambda: np.zeros(STACK_SIZE * MAX_FRAMES, dtype=np.uint8))
+    scratch: Bytes = field(default_factory=lambda: np.zeros(STACK_SIZE * ALL_FRAMES, dtype=np.uint8))
     fired: Ints = field(default_factory=lambda: np.zeros(len(COLUMN), dtype=np.int64))
-    frames: Words = field(default_factory=lambda: np.zeros((MAX_FRAMES, FRAME), dtype=np.uint64))
+    frames: Words = field(default_factory=lambda: np.zeros((ALL_FRAMES, FRAME), dtype=np.uint64))
     regs: Words = field(default_factory=lambda: np.zeros(16, dtype=np.uint64))
     block: Words = field(default_factory=lambda: np.zeros(BLOCK, dtype=np.uint64))
     addresses: Words = field(default_factory=lambda: np.zeros(4, dtype=np.uint64))
@@ -715,9 +721,9 @@ class Workspace:
         regions[CONTEXT_REGION, :3] = (self.context.ctypes.data, len(self.context), READ | WRITE)
         if len(regions) > SCRATCH_REGION:
             slot = max(STACK_SIZE, round_up(int(regions[:, KEY_SIZE].max())))
-            if len(self.scratch) < slot * MAX_FRAMES:
-                self.scratch = np.zeros(slot * MAX_FRAMES, dtype=np.uint8)
-            regions[SCRATCH_REGION, :3] = (self.scratch.ctypes.data, slot * MAX_FRAMES, READ)
+            if len(self.scratch) < slot * ALL_FRAMES:
+                self.scratch = np.zeros(slot * ALL_FRAMES, dtype=np.uint8)
+            regions[SCRATCH_REGION, :3] = (self.scratch.ctypes.data, slot * ALL_FRAMES, READ)
             regions[SCRATCH_REGION, STRIDE] = slot
 
     def aim(self, regions: Words, data: Bytes, meta: Ints, functions: Ints) -> None:

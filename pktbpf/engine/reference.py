@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pktbpf.abi.limits import MAX_FRAMES, REG_FP, STACK_SIZE
+from pktbpf.abi.limits import REG_FP, STACK_SIZE
 from pktbpf.engine import reference_classic, reference_extended
 from pktbpf.engine.base import Env, Fault, Outcome, Skbs
+from pktbpf.engine.control_helpers import ALL_FRAMES
 from pktbpf.engine.reference_packet import Faulted, Packet
 from pktbpf.engine.reference_world import MAP_POINTER, SCRATCH, Answer, Timer, World
 from pktbpf.engine.trace import TraceRecord
@@ -107,7 +108,7 @@ class Referenced:
         self.world.learn(self.program)
         machine.now, machine.cpu = packet.column("timestamp"), packet.column("cpu")
         keys = max((found.key_size for found in self.world.maps.values()), default=0)
-        machine.scratch = bytearray(max(STACK_SIZE, layout.round_up(keys)) * MAX_FRAMES)
+        machine.scratch = bytearray(max(STACK_SIZE, layout.round_up(keys)) * ALL_FRAMES)
         return machine
 
     def trace_records(self) -> list[TraceRecord]:

@@ -13,6 +13,7 @@ from typing import NamedTuple, assert_never
 
 from pktbpf.abi.limits import MAX_FRAMES, REG_FP, STACK_SIZE
 from pktbpf.engine.base import Fault
+from pktbpf.engine.control_helpers import ALL_FRAMES
 from pktbpf.engine.reference_packet import Faulted, LoadFailed, Packet
 from pktbpf.engine.reference_world import READ, SCRATCH, WRITE, Answer, Walk, World
 from pktbpf.isa.extended import Insn, Kind, Row
@@ -102,6 +103,7 @@ class Frame(NamedTuple):
     program: Program | None
     walk: Walk | None = None
     target: int = 0
+    limit: int = MAX_FRAMES - 1
 
 
 @dataclass(slots=True)
@@ -114,7 +116,7 @@ class Machine:
     helper: Callable[[int, list[int]], Answer]
     budget: int
     regs: list[int] = field(default_factory=lambda: [0] * 16)
-    stack: bytearray = field(default_factory=lambda: bytearray(STACK_SIZE * MAX_FRAMES))
+    stack: bytearray = field(default_factory=lambda: bytearray(STACK_SIZE * ALL_FRAMES))
     cb: bytearray = field(default_factory=lambda: bytearray(20))
     frames: list[Frame] = field(default_factory=list)
     pc: int = 0
@@ -123,6 +125,7 @@ class Machine:
     world: World | None = None
     insns: tuple[Insn, ...] = ()
     tail_calls: int = 0
+    limit: int = MAX_FRAMES - 1  # how deep the running program's calls may go
     target: int = 0
     scratch: bytearray = field(default_factory=bytearray)
     now: int = 0
@@ -284,11 +287,12 @@ class Machine:
 
     def scratch_offset(self) -> int:
         """Where the key or dynptr of the walk in the innermost frame lies in the scratch memory."""
-        return (len(self.frames) - 1) * (len(self.scratch) // MAX_FRAMES)
+        return (len(self.frames) - 1) * (len(self.scratch) // ALL_FRAMES)
 
     def enter_program(self, program: Program) -> None:
         """A tail call: the same frame, another program from its start."""
         self.program, self.insns, self.pc = program, program.insns, 0
+        self.limit = len(self.frames) + MAX_FRAMES - 1
         self.regs[1] = CONTEXT << 32
         if self.world is not None:
             self.world.learn(program)
@@ -333,7 +337,7 @@ class Machine:
     def _call(self, insns: tuple[Insn, ...], insn: Insn, row: Row) -> None:
         if row.operation == "LOCAL":
             target = self._target(insns, insn.imm)
-            if len(self.frames) >= MAX_FRAMES - 1:
+            if len(self.frames) >= self.limit:
                 raise Faulted(Fault.DEPTH)
             self._enter(None, 0)
             self.pc = target
@@ -358,7 +362,7 @@ class Machine:
 
     def _enter(self, walk: Walk | None, target: int) -> None:
         """A frame with a cleared stack."""
-        self.frames.append(Frame(self.regs[6:11], self.pc, self.insns, self.program, walk, target))
+        self.frames.append(Frame(self.regs[6:11], self.pc, self.insns, self.program, walk, target, self.limit))
         at = self.regs[REG_FP] & U32
         self.stack[at : at + STACK_SIZE] = bytes(STACK_SIZE)
         self.regs[REG_FP] += STACK_SIZE
@@ -378,7 +382,7 @@ class Machine:
     def _back(self, value: int) -> None:
         frame = self.frames.pop()
         self.regs[0], self.regs[6:11], self.pc = value & U64, frame.saved, frame.pc
-        self.insns, self.program = frame.insns, frame.program
+        self.insns, self.program, self.limit = frame.insns, frame.program, frame.limit
 
     def _leave(self, value: int) -> None:
         self.regs[0] = value

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pktbpf.abi.helpers import NAMES
-from pktbpf.abi.limits import MAX_FRAMES, MAX_TAIL_CALLS
+from pktbpf.abi.limits import MAX_TAIL_CALLS
 from pktbpf.engine.base import Env, Fault
 from pktbpf.engine.reference_packet import Faulted
 from pktbpf.engine.trace import TraceRecord
@@ -108,7 +108,7 @@ class World:
         body = reference_helpers.BODIES.get(name)
         if body is None:
             raise Faulted(Fault.CALL)
-        if name in ("loop", "for_each_map_elem", "user_ringbuf_drain") and len(machine.frames) >= MAX_FRAMES - 1:
+        if name in ("loop", "for_each_map_elem", "user_ringbuf_drain") and len(machine.frames) >= machine.limit:
             raise Faulted(Fault.DEPTH)
         return body(self, machine, *machine.regs[1:6])
 

@@ -34,6 +34,7 @@ from pktbpf.maps.layout import (
     STRIDE,
     VALUES_AT,
     clear,
+    clear_special,
     copy,
     copy_value,
     equal,
@@ -144,6 +145,7 @@ def replace(row: Words, bucket: Scalar, slot: Scalar, key: Scalar, value: Scalar
     copy(key_of(row, fresh), key, row[KEY_SIZE])
     copy_value(row, row[VALUES_AT] + value_offset(row, fresh, _U0), value)
     unlink(row, bucket, slot)
+    clear_special(row, row[VALUES_AT] + value_offset(row, slot, _U0))
     link_first(row, bucket, fresh)
     poke64(state + SPARE, slot)
 
@@ -190,6 +192,7 @@ def delete(row: Words, key: Scalar) -> Scalar:
     if slot == _U0:
         return -ENOENT
     unlink(row, bucket, slot)
+    clear_special(row, row[VALUES_AT] + value_offset(row, slot, _U0))
     state = row[STATE_AT]
     poke32(row[LINKS_AT] + slot * _U4, peek64(state + FREE))
     poke64(state + FREE, slot)

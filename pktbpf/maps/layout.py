@@ -83,6 +83,14 @@ def copy_value(row: Words, target: Scalar, source: Scalar) -> None:
 
 
 @hot
+def clear_special(row: Words, value: Scalar) -> None:
+    """Zero the locks, timers and kernel pointers of a value that is given up (bpf_obj_free_fields)."""
+    for index in range(np.int64(row[SPECIAL_COUNT])):
+        pair = row[SPECIAL_AT] + np.uint64(index) * np.uint64(16)
+        clear(value + peek64(pair), peek64(pair + _U8))
+
+
+@hot
 def equal(left: Scalar, right: Scalar, size: Scalar) -> Scalar:
     """Whether `size` bytes at two machine addresses are the same."""
     done = _U0

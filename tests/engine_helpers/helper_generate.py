@@ -76,13 +76,14 @@ from pktbpf.program import Program
 Steps = list[Any]
 FORMATS = (
     "%d", "%5d|%-6u|%06x", "%lld %llu %lx", "%s|%10s|%-10s|", "%c%c%5c%-3c|", "%pI4 %pi4", "%pI6 %pi6",
-    "%px %20px|%-20px|", "%ps %pS|%8ps", "%pB", "%% %i %+d % d", "%X %08X %-8X|", "plain", "", "%pI4ab %d", "%pks %pus.", "%3d%%",
-    "%s %d %s %lx", "%p", "%100d", "%-100s|", "%+5i|%-+5i|%0-5i|",
+    "%px %20px|%-20px|", "%ps %pS|%8ps", "%pB", "%% %i %+d % d", "%X %08X %-8X|", "plain", "", "%pI4ab %d",
+    "%pks %pus.", "%3d%%", "%s %d %s %lx", "%p", "%100d", "%-100s|", "%+5i|%-+5i|%0-5i|",
 )  # fmt: skip
 _TEXT = b"".join(f.encode() + b"\0" for f in FORMATS)
 STARTS = [len(b"".join(f.encode() + b"\0" for f in FORMATS[:n])) for n in range(len(FORMATS))]
 RO_SIZE = (len(_TEXT) + 7) // 8 * 8
-NUMBERS_TEXT = ("0", "12", "-7", "  +3", "0x1f", "-0x", "077", "08", "9z", "\t99999999999999999999", "18446744073709551615",
+NUMBERS_TEXT = ("0", "12", "-7", "  +3", "0x1f", "-0x", "077", "08", "9z", "\t99999999999999999999",
+                "18446744073709551615",
                 "9223372036854775808", "-9223372036854775808", "", "-", "abc", "0xfG")  # fmt: skip
 
 SPECS: dict[str, Spec] = {

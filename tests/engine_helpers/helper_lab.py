@@ -101,7 +101,7 @@ class Ours:
 
     def __init__(
         self, programs: Mapping[str, Program], specs: Mapping[str, Spec], cpu: int = 0, engine: str = "interpreter",
-        cpus: int = 1, every_group: bool = True,
+        cpus: int = 1, every_group: bool = True, env: Env | None = None,
     ):  # fmt: skip
         self.specs, self.maps = specs, {}
         for name, spec in specs.items():
@@ -112,7 +112,7 @@ class Ours:
                 self.maps[name].update(struct.pack("<I", index), self.maps[target])
             for index, target in spec.programs.items():
                 self.maps[name].update(struct.pack("<I", index), trust(bound[target]))
-        self.filter = Filter(trust(bound["main"]), attach="unix", engine=engine, env=environment(cpu))
+        self.filter = Filter(trust(bound["main"]), attach="unix", engine=engine, env=env or environment(cpu))
         if engine == "interpreter" and every_group:
             # One variant of the loop for all programs: each set of groups is compiled for itself.
             self.filter.runner.groups = groups.Groups(False, True, True, True, True, True)

@@ -6,13 +6,15 @@ The live kernel's BPF_PROG_LOAD decides which programs count. PKTBPF_HELPER_PROG
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Any
 
 import pytest
 from helper_generate import Generator
 from helper_lab import Live, Ours, one_processor, possible_cpus
+from record_cases import CASES, observe, summary
 
+from pktbpf.engine.base import Env
 from pktbpf.errors import KernelUnavailable
 from pktbpf.kernel import syscall
 
@@ -25,13 +27,6 @@ def _kernel() -> None:
         syscall.available()
     except KernelUnavailable as why:
         pytest.skip(f"the live kernel cannot be asked: {why}")
-
-
-def observe(side: Any, packets: list[bytes]) -> tuple[Any, ...]:
-    """Everything that is compared."""
-    answers = side.run(packets), side.once(packets[0] + bytes(40)), side.once(packets[1]), side.contents()
-    side.close()
-    return answers
 
 
 def against_the_kernel(seeds: range, engine: str, cpu: int) -> int:
@@ -80,3 +75,16 @@ def test_interpreter_and_reference_agree_without_a_kernel() -> None:
         packets = source.packets()
         ours = observe(Ours(programs, specs), packets)
         assert observe(Ours(programs, specs, engine="reference"), packets) == ours, f"seed {seed}"
+
+
+def test_recorded_answers_of_the_kernel() -> None:
+    """The same without a kernel: tests/cases/helpers/random.json, written by record_cases.py."""
+    recorded = json.loads(CASES.read_text())
+    facts = recorded["machine"]
+    env = Env(cpu=facts["cpu"], budget=1 << 27, socket_uid=0, netns_cookie=facts["netns_cookie"])
+    assert len(recorded["programs"]) > 300
+    for seed, want in recorded["programs"].items():
+        source = Generator(int(seed))
+        programs, specs = source.case()
+        ours = Ours(programs, specs, cpu=facts["cpu"], cpus=facts["cpus"], env=env)
+        assert summary(observe(ours, source.packets())) == want, f"seed {seed}"
