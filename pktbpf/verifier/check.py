@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import time
 
 from pktbpf.errors import ProgramRefused, UsageError
 from pktbpf.program import Program, Verified
 from pktbpf.verifier.depth import check_depth
 from pktbpf.verifier.errors import Refusal, refuse, unsupported
 from pktbpf.verifier.layout import Layout
+from pktbpf.verifier.log import LEVEL1, LEVEL2, NOTHING, Log
 from pktbpf.verifier.maps import MapTable
-from pktbpf.verifier.profile import NEWEST, profile
+from pktbpf.verifier.profile import NEWEST, Profile, profile
 from pktbpf.verifier.types import FunctionTypes
 from pktbpf.verifier.walk import MAX_INSNS, Walk
 
@@ -31,38 +33,68 @@ def verify(
     """
     if privilege not in PRIVILEGES:
         raise UsageError(f"privilege {privilege!r} is none of {', '.join(PRIVILEGES)}")
-    rules = profile(kernel)
+    if log_level & ~7:
+        raise UsageError(f"log level {log_level} is not made of 1, 2 and 4")
+    check = _Check(program, privilege, profile(kernel), log_level, cpus)
     try:
-        return _verify(program, privilege, rules, log_level, cpus)
+        check.run()
     except Refusal as problem:
+        raise check.refused(problem) from problem
+    accesses = check.walk.facts.accesses if check.walk is not None and check.walk.facts is not None else {}
+    return Verified(program, facts=accesses, log=check.log.text if check.log is not None else "")
+
+
+class _Check:
+    """One verification: its phases in order, and what is known of it when one of them fails."""
+
+    def __init__(self, program: Program, privilege: str, rules: Profile, log_level: int, cpus: int):
+        self.program = program
+        self.privilege = privilege
+        self.rules = rules
+        self.cpus = cpus
+        self.log = Log(log_level, program.insns) if log_level else None
+        self.walk: Walk | None = None
+
+    def run(self) -> None:
+        """All phases. Fails with a Refusal."""
+        program, privilege = self.program, self.privilege
+        began = time.perf_counter()
+        limit = MAX_UNPRIVILEGED if privilege == "none" else MAX_INSNS
+        if not 0 < len(program.insns) <= limit:
+            refuse(errno.E2BIG, f"{len(program.insns)} instructions are none, or more than {limit}")
+        if program.internal_calls:
+            unsupported("a translated classic program that calls the kernel's own functions", program.internal_calls[0])
+        layout = Layout(program.insns, privilege)
+        gpl = program.license in _GPL
+        maps = MapTable(program.maps)
+        types = FunctionTypes(program.btf, layout)
+        log = self.log if self.log is not None and self.log.level & (LEVEL1 | LEVEL2) else None
+        layout.find_functions(gpl)
+        if log is not None:
+            log.functions(layout)
+        layout.check_functions()
+        types.check()
+        layout.check_immediates(maps)
+        layout.check_flow()
+        layout.find_loops()
+        layout.find_live_registers()
+        layout.find_fastcalls()
+        if log is not None:
+            log.live_registers(layout)
+        walk = self.walk = Walk(layout, maps, types, self.rules, privilege=privilege, gpl=gpl, cpus=self.cpus, log=log)
+        walk.main()
+        check_depth(walk)
+        if self.log is not None:
+            depth = "+".join(str(function.stack) for function in layout.functions)
+            self.log.finish(walk.statistics(), int((time.perf_counter() - began) * 1e6), depth)
+
+    def refused(self, problem: Refusal) -> ProgramRefused:
+        """The error that the caller sees."""
         lines = problem.lines or ("",)
-        raise ProgramRefused(problem.errno, problem.insn, lines[0], log="\n".join(lines)) from problem
-
-
-def _verify(program: Program, privilege: str, rules: object, log_level: int, cpus: int) -> Verified:
-    from pktbpf.verifier.profile import Profile
-
-    assert isinstance(rules, Profile)
-    insns = program.insns
-    limit = MAX_UNPRIVILEGED if privilege == "none" else MAX_INSNS
-    if not 0 < len(insns) <= limit:
-        refuse(errno.E2BIG, f"{len(insns)} instructions are none, or more than {limit}")
-    if program.internal_calls:
-        unsupported("a translated classic program that calls the kernel's own functions", program.internal_calls[0])
-    layout = Layout(insns, privilege)
-    gpl = program.license in _GPL
-    maps = MapTable(program.maps)
-    types = FunctionTypes(program.btf, layout)
-    layout.find_functions(gpl)
-    layout.check_functions()
-    types.check()
-    layout.check_immediates(maps)
-    layout.check_flow()
-    layout.find_loops()
-    layout.find_live_registers()
-    layout.find_fastcalls()
-    walk = Walk(layout, maps, types, rules, privilege=privilege, gpl=gpl, cpus=cpus, log=None)
-    walk.main()
-    check_depth(walk)
-    accesses = walk.facts.accesses if walk.facts is not None else {}
-    return Verified(program, facts=accesses, log="\n".join(walk.notes))
+        if self.log is None:
+            text = "\n".join(lines)
+        else:
+            self.log.lines(lines)
+            self.log.finish(self.walk.statistics() if self.walk is not None else NOTHING, 0, "0")
+            text = self.log.text
+        return ProgramRefused(problem.errno, problem.insn, lines[0], log=text)
