@@ -30,7 +30,14 @@ def choose(
     programs: names given with --program; each must be in one of the objects, and an object with several programs needs
     one. values: --set. Raises UsageError, ObjectError with the list of what there is.
     """
-    objects = {one: found for one in dict.fromkeys(filters) if (found := _object(one)) is not None}
+    from pktbpf.replayer.selection import blaming
+
+    objects: dict[str, Object] = {}
+    for one in dict.fromkeys(filters):
+        with blaming(one, len(filters) > 1):
+            opened = _object(one)
+        if opened is not None:
+            objects[one] = opened
     if programs and not objects:
         raise UsageError(f"--program {programs[0]}: none of the filters is an object")
     objects = _with_values(objects, values)

@@ -196,7 +196,7 @@ def _session(options: Options, engine: Any) -> Session:
     chosen = [
         Selection(
             one.source, engine=engine, profile=socket, env=env, optimize=not options.no_optimize,
-            space=space, name=one.name,
+            space=space, name=one.name, several=len(filters) > 1,
         )
         for one in filters
     ]  # fmt: skip

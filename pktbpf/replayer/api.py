@@ -61,9 +61,10 @@ def replay(
     where, sources = environment(env, metadata), _captures(captures)
     socket = profile(attach)
     space = MapSpace(maps, cpus=where.cpu + 1)
+    given = _filters(filters)
     chosen = [
-        Selection(one, engine=engine, profile=socket, env=where, optimize=optimize, space=space)
-        for one in _filters(filters)
+        Selection(one, engine=engine, profile=socket, env=where, optimize=optimize, space=space, several=len(given) > 1)
+        for one in given
     ]
     collected = ColumnSink() if columns else None
     sinks: list[Sink] = [collected] if collected is not None else []

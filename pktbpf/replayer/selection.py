@@ -7,6 +7,8 @@ type unless it says which one it was made for; packets of another are then a Lin
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,7 +17,15 @@ from pktbpf import engine as engines
 from pktbpf.abi.context import COLUMNS
 from pktbpf.capture import linktypes
 from pktbpf.engine.base import AttachProfile, Env, Layer, Runner, Skbs
-from pktbpf.errors import LinkTypeError, UsageError, printable
+from pktbpf.errors import (
+    ExpressionError,
+    FilterSyntaxError,
+    LinkTypeError,
+    ObjectError,
+    ProgramRefused,
+    UsageError,
+    printable,
+)
 from pktbpf.filter import Filter, verify
 from pktbpf.maps.face import Map
 from pktbpf.objfile.values import Object
@@ -32,11 +42,11 @@ FilterSource: TypeAlias = "str | os.PathLike[str] | bytes | ClassicProgram | Pro
 
 class Selection:
     """One filter of a replay. name: its path, expression or origin, unless given. maps: the live maps of its program,
-    by name; those that `space` knows or makes."""
+    by name; those that `space` knows or makes. several: it is one of several, so errors begin with its name."""
 
     def __init__(
         self, source: FilterSource, *, engine: str, profile: AttachProfile, env: Env, optimize: bool = True,
-        space: MapSpace | None = None, name: str = "",
+        space: MapSpace | None = None, name: str = "", several: bool = False,
     ):  # fmt: skip
         self.profile = profile
         self._engine = engines.get(engine)
@@ -48,7 +58,9 @@ class Selection:
         self.maps: dict[str, Map] = {}
         self._space = space or MapSpace(cpus=env.cpu + 1)
         self._program: ClassicProgram | Program | Verified | None = None
-        loaded = self._load(source)
+        self._several = several
+        with blaming(name or _said(source), several):
+            loaded = self._load(source)
         self.name = printable(name or loaded)
 
     def _load(self, source: FilterSource) -> str:
@@ -93,7 +105,8 @@ class Selection:
         """The program ready for packets of `linktype`; LinkTypeError if it was made for another."""
         found = self._runners.get(linktype)
         if found is None:
-            found = self._runners[linktype] = self._for(linktype)
+            with blaming(self.name, self._several):
+                found = self._runners[linktype] = self._for(linktype)
         return found
 
     def _for(self, linktype: int) -> Runner:
@@ -125,6 +138,24 @@ class Selection:
         runner = self._engine.prepare(verified, self._env)
         runner.run(_no_packets())
         return runner
+
+
+@contextmanager
+def blaming(name: str, several: bool) -> Iterator[None]:
+    """Errors of loading, checking and compiling begin with the filter's name, where there are several filters."""
+    try:
+        yield
+    except (ExpressionError, FilterSyntaxError, LinkTypeError, ObjectError, ProgramRefused) as error:
+        if several and name and not str(error).startswith(printable(name)):
+            error.args = (f"{printable(name)}: {error}", *error.args[1:])
+        raise
+
+
+def _said(source: FilterSource) -> str:
+    """What a filter is called before it is loaded; "" where only loading tells."""
+    if isinstance(source, str | os.PathLike):
+        return os.fsdecode(source)
+    return getattr(source, "origin", "")
 
 
 def _no_packets() -> Skbs:

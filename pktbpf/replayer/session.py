@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
@@ -144,7 +144,10 @@ class Session:
     def _batches(self, entry: CaptureResult, source: Any) -> Generator[Batch, None, None]:
         """Batches up to the end or the first damage, which goes into `entry`; errors of sinks pass by untouched."""
         try:
-            with open_capture(source, window=WINDOW) as capture:
+            # Opening a pcapng file reads up to its first packets, with machine code that may have to be made.
+            with nullcontext() if "pcapng" in self._warmed else self._stopped():
+                opened = open_capture(source, window=WINDOW)
+            with opened as capture:
                 self.capture = capture
                 for sink in self.sinks:
                     sink.begin(len(self.results.captures) - 1, capture)
@@ -217,10 +220,15 @@ class Session:
         return [_merge(len(batch), [(rows, judged[i]) for rows, judged in parts]) for i in range(len(self.selections))]
 
     def _judge_one(self, entry: CaptureResult, batch: Batch, linktype: int) -> list[Judged]:
-        if linktype not in entry.linktypes:
+        new = linktype not in entry.linktypes
+        if new:
             self._meet(entry, linktype)
         runners = [selection.runner(linktype) for selection in self.selections]
         meta = bool(self.env.metadata) or any(runner.needs_meta for runner in runners)
+        if new:
+            with self._stopped(), view(_rows(batch, 0, 0), self.profile, self.env, meta=meta) as skbs:
+                for runner in runners:
+                    runner.run(skbs)
         with view(batch, self.profile, self.env, meta=meta) as skbs:
             outcomes = [runner.run(skbs) for runner in runners]
             return [self._apply(batch, skbs, outcome.verdict, outcome.fault) for outcome in outcomes]
@@ -228,14 +236,21 @@ class Session:
     def _warm(self, format: str) -> None:
         """Compile or load the reader of a format and the tally before the first packets count against the clock."""
         if format not in self._warmed:
-            begun = time.perf_counter()
             self._warmed.add(format)
-            with open_capture(_SMALLEST[format]) as capture:
+            with self._stopped(), open_capture(_SMALLEST[format]) as capture:
                 for batch in capture:
                     none = _rows(batch, 0, 0)
                     tally.total(none.caplen)
                     with view(none, self.profile, self.env, meta=False) as skbs:
                         self._apply(none, skbs, np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint8))
+
+    @contextmanager
+    def _stopped(self) -> Iterator[None]:
+        """What happens meanwhile is preparation, which does not count against the clock; whatever it ends with."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
             self._idle += time.perf_counter() - begun
 
     def _meet(self, entry: CaptureResult, linktype: int) -> None:
@@ -245,10 +260,9 @@ class Session:
                 f"{entry.name}: the packets are {linktypes.name_of(linktype)}, not {linktypes.name_of(self.linktype)}"
             )
         entry.linktypes.append(linktype)
-        begun = time.perf_counter()
-        for selection in self.selections:
-            selection.runner(linktype)
-        self._idle += time.perf_counter() - begun
+        with self._stopped():
+            for selection in self.selections:
+                selection.runner(linktype)
 
     def _apply(self, batch: Batch, skbs: Skbs, verdict: NDArray[np.uint32], fault: NDArray[np.uint8]) -> Judged:
         """Acceptance, kernel trimming and the captured bytes that remain."""

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from replay_bytes import ARP, TCP_80, UDP_53, VLAN_ARP, pcap, pcapng
 
 import pktbpf
+from pktbpf import loader
+from pktbpf.capture.batch import Batch
 from pktbpf.engine.base import Env, Fault, profile
-from pktbpf.errors import CaptureError, ExpressionError, LinkTypeError, ProgramRefused, UsageError
+from pktbpf.engine.skb import view
+from pktbpf.errors import (
+    CaptureError,
+    ExpressionError,
+    FilterSyntaxError,
+    LinkTypeError,
+    ProgramRefused,
+    UsageError,
+)
+from pktbpf.loader import load
+from pktbpf.replayer import session
 from pktbpf.replayer.selection import Selection
 from pktbpf.replayer.session import Session
 
@@ -278,3 +292,46 @@ def test_expressions_for_a_raw_ip_socket() -> None:
     assert (results.accepted, results.filters[0].undelivered) == (1, 2)
     with pytest.raises(UsageError, match="no header that the expression"):
         pktbpf.replay(MIXED, "udp port 53", attach="unix")
+
+
+def test_the_clock_stands_still_while_link_types_are_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a link type needs for the first time (compiling an expression, machine code of the view) is no replay."""
+    slow: set[object] = set()
+
+    def once(key: object) -> None:
+        if key not in slow:
+            slow.add(key)
+            time.sleep(0.2)
+
+    def slow_view(batch: Batch, *arguments: Any, meta: bool) -> Any:
+        once(("view", batch.single_linktype(), meta))
+        return view(batch, *arguments, meta=meta)
+
+    def slow_load(source: Any, **options: Any) -> Any:
+        once(("load", options["linktype"]))
+        return load(source, **options)
+
+    monkeypatch.setattr(session, "view", slow_view)
+    monkeypatch.setattr(loader, "load", slow_load)
+    captures = [pcap([ARP]), pcap([ARP[14:]], linktype=12), pcapng([(0, ARP), (1, ARP[14:])], [1, 101])]
+    begun = time.perf_counter()
+    results = pktbpf.replay(captures, "udp or len > 0")
+    assert (results.packets, results.linktypes) == (4, [1, 12])
+    assert len(slow) >= 4
+    assert time.perf_counter() - begun > 0.2 * len(slow)
+    assert results.elapsed < 0.2
+
+
+@pytest.mark.parametrize(
+    ("filters", "error", "message"),
+    [
+        (["arp", "ld M[1] / ret a"], ProgramRefused, r"^ld M\[1\] / ret a: instruction 0: "),
+        (["ret #", "arp"], FilterSyntaxError, "^ret #: filter:1:6: "),
+        (["arp", "tcp prt 80"], ExpressionError, "^tcp prt 80: can't parse filter expression"),
+        (["ld M[1] / ret a"], ProgramRefused, "^instruction 0: "),
+        (["arp", "./none.bpf"], FilterSyntaxError, r"^\./none\.bpf: no such file$"),
+    ],
+)
+def test_errors_say_which_of_several_filters(filters: list[str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        pktbpf.replay(MIXED, filters)
