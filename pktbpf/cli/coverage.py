@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
+from pktbpf.cli._coverage import DATA
 from pktbpf.errors import CheckFailed, UsageError
-
-DEFAULT = ".pktbpf-coverage"
 
 
 @click.command()
@@ -32,7 +31,7 @@ def command(
       pktbpf coverage --annotate
       pktbpf coverage --lcov filters.info --fail-under 90
     """
-    paths = [Path(one) for one in data or (DEFAULT,)]
+    paths = [Path(one) for one in data or (DATA,)]
     if erase:
         for path in paths:
             path.unlink(missing_ok=True)

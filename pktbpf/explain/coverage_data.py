@@ -18,7 +18,6 @@ from pktbpf.explain.coverage import Coverage, ProgramCoverage
 from pktbpf.program import ClassicProgram, Program
 
 VERSION = 1
-DEFAULT = ".pktbpf-coverage"
 
 
 def as_object(coverage: Coverage) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def state_of(runner: Any) -> NDArray[np.uint64]:
     return state
 
 
-def _stateful(verified: Verified) -> bool:
+def stateful(verified: Verified) -> bool:
     """Whether a packet's verdict may depend on those before it: maps, random numbers."""
     program = verified.program
     return bool(program.maps) or any(i.code == 0x85 and not i.src and i.imm == PRANDOM for i in program.insns)
@@ -140,7 +140,7 @@ class Tracer:
                                 verified, self.profile, self.env, skbs, row, linktype=batch.linktype(row),
                                 limit=self.limit, state=self._state(verified),
                             )  # fmt: skip
-                        if _stateful(verified) and (last is None or number < last):
+                        if stateful(verified) and (last is None or number < last):
                             self._advance(verified, skbs, row)
 
     def _advance(self, verified: Verified, skbs: Skbs, row: int) -> None:

@@ -51,8 +51,7 @@ class Golden:
         is not of this kind."""
         old = parse(self.path.read_text())
         changes = []
-        for number, packet in enumerate(self.capture, 1):
-            judgement = self.filter.judge(packet)
+        for number, judgement in enumerate(self.filter.judge_all(self.capture), 1):
             now, was = _row(judgement), old.pop(number, None)
             if now != was:
                 changes.append(Change(number, was, now, judgement))
@@ -78,7 +77,8 @@ class Golden:
 
     def render(self) -> str:
         """The file's text."""
-        rows = [(packet, _row(self.filter.judge(packet))) for packet in self.capture]
+        judged = self.filter.judge_all(self.capture)
+        rows = [(packet, _row(judgement)) for packet, judgement in zip(self.capture, judged, strict=True)]
         accepted = sum(row.verdict == "accept" for _, row in rows)
         lines = [
             _HEADING,

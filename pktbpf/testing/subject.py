@@ -4,15 +4,17 @@ path taken and the instruction that decided, because what accepts() returns can 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from pktbpf.capture.batch import Batch, batch_of
 from pktbpf.engine.base import Env, Fault, Skbs
 from pktbpf.engine.skb import view
-from pktbpf.explain.run import state_of
+from pktbpf.explain.run import state_of, stateful
 from pktbpf.filter import Filter
 from pktbpf.maps.face import Map
 from pktbpf.testing.captures import CapturedPacket, CaptureUnderTest, as_packet
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pktbpf.explain.steps import Trace
     from pktbpf.testing.kernel import Witness
 
+_CHUNK = 4096  # packets of one run
 _SNAPSHOT = 64 << 20  # bytes of maps that are kept for an explanation
 
 
@@ -140,7 +143,33 @@ class FilterUnderTest:
 
     def accepted(self, packets: CaptureUnderTest | Iterable[Any]) -> list[int]:
         """Numbers of the accepted packets, from 1, after running all of them in order."""
-        return [n for n, packet in enumerate(packets, 1) if self._judge(packet, None, 0, {}, None).accepted]
+        return [n for n, judgement in enumerate(self.judge_all(packets), 1) if judgement.accepted]
+
+    def judge_all(self, packets: Iterable[Any]) -> Iterator[Judgement]:
+        """Judgements without an expectation, in order; captured packets of a filter without memory run in batches."""
+        batched = self.witness is None and not stateful(self.filter.verified)
+        for linktype, group in itertools.groupby(packets, lambda packet: getattr(packet, "linktype", None)):
+            if linktype is None or not batched:
+                for packet in group:
+                    yield self._judge(packet, None, 0, {}, None)
+                continue
+            while chunk := list(itertools.islice(group, _CHUNK)):
+                yield from self._judge_chunk(chunk)
+
+    def _judge_chunk(self, packets: list[CapturedPacket]) -> list[Judgement]:
+        """Captured packets of one link type in one run."""
+        state = state_of(self.filter.runner)
+        with view(_batch(packets), self.filter.profile, self.filter.env, meta=True) as skbs:
+            outcome = self.filter.runner.run(skbs)
+            kept = self.filter.profile.kept(outcome.verdict, skbs.length)
+            return [
+                Judgement(
+                    self, packet, verdict=int(outcome.verdict[n]), fault=Fault(int(outcome.fault[n])),
+                    kept=int(kept[n]), length=int(skbs.length[n]), wanted=None,
+                    again=(packet, None, 0, {}, state, None),
+                )
+                for n, packet in enumerate(packets)
+            ]  # fmt: skip
 
     def judge(self, packet: Any) -> Judgement:
         """The judgement without an expectation; true where the packet is accepted."""
@@ -152,7 +181,7 @@ class FilterUnderTest:
         data = as_packet(packet)
         again = (data, wire_len, start, metadata, state_of(self.filter.runner), self._remember())
         if isinstance(data, CapturedPacket) and not start:
-            with view(_batch(data, wire_len), self.filter.profile, self._env(metadata), meta=True) as skbs:
+            with view(_batch([data], wire_len), self.filter.profile, self._env(metadata), meta=True) as skbs:
                 found = self._found(data, skbs, wanted, again)
         else:
             skbs = self.filter._skbs([data], wire_len, start, metadata)
@@ -197,7 +226,7 @@ class FilterUnderTest:
         try:
             if isinstance(data, CapturedPacket) and not start:
                 env = self._env(metadata)
-                with view(_batch(data, wire_len), self.filter.profile, env, meta=True) as skbs:
+                with view(_batch([data], wire_len), self.filter.profile, env, meta=True) as skbs:
                     return trace_row(
                         self.filter.verified, self.filter.profile, env, skbs, linktype=data.linktype, state=state
                     )
@@ -211,12 +240,10 @@ class FilterUnderTest:
                 np.copyto(block, copy)
 
 
-def _batch(packet: CapturedPacket, wire_len: int | None) -> Any:
-    from pktbpf.capture.batch import batch_of
-
+def _batch(packets: list[CapturedPacket], wire_len: int | None = None) -> Batch:
     return batch_of(
-        [packet], linktype=packet.linktype, wirelens=[packet.wirelen if wire_len is None else wire_len],
-        timestamps=[packet.timestamp],
+        packets, linktype=packets[0].linktype, wirelens=[p.wirelen if wire_len is None else wire_len for p in packets],
+        timestamps=[p.timestamp for p in packets],
     )  # fmt: skip
 
 

@@ -129,6 +129,19 @@ def test_captured_frames_find_byte_0_for_every_profile() -> None:
     assert any("a socket of profile udp never gets this packet" in line for line in lines)
 
 
+@pytest.mark.parametrize("program", ["tcp port 80", "filters/icmp-one-in-four.bpf", "filters/ebpf/allow_lpm.o"])
+def test_batches_and_single_packets_agree(program: str) -> None:
+    """Random numbers and maps included, whose filters run packet by packet."""
+    capture = CaptureUnderTest(ROOT / "pcaps" / "icmp.pcap")
+    one, other = FilterUnderTest(program), FilterUnderTest(program)
+    batched = [(j.verdict, j.fault, j.kept, j.length) for j in one.judge_all(capture)]
+    assert batched == [(j.verdict, j.fault, j.kept, j.length) for j in map(other.judge, capture)]
+    mixed = [*capture.packets[:3], b"\0" * 60, *capture.packets[3:5]]
+    assert len(list(FilterUnderTest(program).judge_all(mixed))) == 6
+    last = list(FilterUnderTest(program).judge_all(capture))[-1]
+    assert last.trace().verdict == last.verdict
+
+
 def test_explanations_see_maps_as_they_were() -> None:
     """The second packet is rejected because the first one used up the budget; the explanation says so too."""
     once = FilterUnderTest(
