@@ -37,15 +37,15 @@ def take(state: RareState) -> list[TraceRecord]:
     return found
 
 
-def line(record: TraceRecord, boot_time: int = 0, comm: str = "<idle>", pid: int = 0) -> str:
+def line(record: TraceRecord, boot_time: int = 0, comm: str = "<idle>", pid: int = 0, flags: str = "..s2.") -> str:
     """The record as /sys/kernel/tracing/trace_pipe prints it, without the newline at its end.
 
     boot_time: nanoseconds since 1970 that the line's seconds count from. comm, pid: the task that was interrupted; the
-    idle one by default. Bytes that are no UTF-8 come out as surrogate escapes.
+    idle one by default; flags: its state, as the kernel abbreviates it (here: in a softirq). Bytes that are no UTF-8 come out as surrogate escapes.
     """
     if record.lost:
         return f"CPU:{record.cpu} [LOST {record.text.decode()} EVENTS]"
     microseconds = (record.time - boot_time) // 1000
     seconds, rest = divmod(microseconds, 1_000_000)
-    head = f"{comm:>16s}-{pid:<7d} [{record.cpu:03d}] ..s2. {seconds:5d}.{rest:06d}: bpf_trace_printk: "
+    head = f"{comm:>16s}-{pid:<7d} [{record.cpu:03d}] {flags} {seconds:5d}.{rest:06d}: bpf_trace_printk: "
     return head + record.text.decode(errors="surrogateescape")
