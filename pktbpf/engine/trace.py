@@ -41,7 +41,8 @@ def line(record: TraceRecord, boot_time: int = 0, comm: str = "<idle>", pid: int
     """The record as /sys/kernel/tracing/trace_pipe prints it, without the newline at its end.
 
     boot_time: nanoseconds since 1970 that the line's seconds count from. comm, pid: the task that was interrupted; the
-    idle one by default; flags: its state, as the kernel abbreviates it (here: in a softirq). Bytes that are no UTF-8 come out as surrogate escapes.
+    idle one by default; flags: its state, as the kernel abbreviates it (here: in a softirq). Bytes
+    that are no UTF-8 come out as surrogate escapes.
     """
     if record.lost:
         return f"CPU:{record.cpu} [LOST {record.text.decode()} EVENTS]"
