@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pktbpf.asm.classic_text import MNEMONICS
-from pktbpf.errors import FilterSyntaxError, UsageError
+from pktbpf.errors import ExpressionError, FilterSyntaxError, UsageError
 from pktbpf.program import ClassicProgram, Program
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def load(
     if _names_a_file(source):
         return wanted.from_file(Path(source))
     if form is None and looks_like_path(source):
-        raise FilterSyntaxError("no such file", source=source)
+        raise FilterSyntaxError("is a directory" if _is_directory(source) else "no such file", source=source)
     return wanted.from_text(source, None)
 
 
@@ -196,6 +196,13 @@ def _names_a_file(text: str) -> bool:
         return False
 
 
+def _is_directory(text: str) -> bool:
+    try:
+        return text != "" and Path(text).is_dir()
+    except (OSError, ValueError):  # longer than any file name, or a NUL in it
+        return False
+
+
 def _name(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
@@ -246,6 +253,8 @@ class _Wanted(NamedTuple):
         return self.from_bytes(_read(path), path)
 
     def from_bytes(self, data: bytes, path: Path | None) -> Any:
+        if not data and path is None and self.form is None:  # an empty file is the expression that accepts everything
+            raise FilterSyntaxError("no bytes, no instructions", source="filter")
         form = self.form or sniff_bytes(data)
         if form == "elf":
             from pktbpf.objfile import load_object
@@ -292,9 +301,14 @@ class _Wanted(NamedTuple):
         from pktbpf import expression
 
         linktype = DEFAULT_LINKTYPE if self.linktype is None else self.linktype
-        return expression.compile(
-            text, linktype=linktype, optimize=self.optimize, savefile=self.savefile, live=self.live
-        )
+        try:
+            return expression.compile(
+                text, linktype=linktype, optimize=self.optimize, savefile=self.savefile, live=self.live
+            )
+        except ExpressionError:
+            if _is_directory(text):  # `tcp` may be one and means the protocol all the same
+                raise FilterSyntaxError("is a directory", source=text) from None
+            raise
 
 
 def _from_hex(text: str, path: Path | None) -> ClassicProgram | Program:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pktbpf.errors import FilterSyntaxError
 from pktbpf.isa import classic, extended
 from pktbpf.isa.classic import ClassicInsn
 from pktbpf.isa.extended import Insn
@@ -30,9 +31,15 @@ INTERNAL_HELPERS: dict[str, int] = {
 INTERNAL_NAMES: dict[int, str] = {number: name for name, number in INTERNAL_HELPERS.items()}
 
 
+def _slots(raw: bytes) -> bytes:
+    if len(raw) % 8:
+        raise FilterSyntaxError(f"{len(raw)} bytes are not a whole number of 8-byte instructions")
+    return raw
+
+
 @dataclass(frozen=True)
 class ClassicProgram:
-    """A classic filter, checked or not.
+    """A classic filter, checked or not. Programs of the same instructions are equal, wherever they come from.
 
     insns: every instruction as it stands. linktype: DLT number it was written or compiled for, None if unknown.
     origin: where it came from (a path, an expression). libpcap: the version string of the compiler, "" for none.
@@ -40,16 +47,16 @@ class ClassicProgram:
     """
 
     insns: tuple[ClassicInsn, ...]
-    linktype: int | None = None
-    origin: str = ""
-    libpcap: str = ""
+    linktype: int | None = field(default=None, compare=False)
+    origin: str = field(default="", compare=False)
+    libpcap: str = field(default="", compare=False)
     labels: Mapping[int, str] = field(default_factory=dict, compare=False)
     lines: Mapping[int, int] = field(default_factory=dict, compare=False)
 
     @classmethod
     def from_bytes(cls, raw: bytes, **kwargs: Any) -> Self:
-        """From `struct sock_filter[]` (little-endian, 8 bytes each). Raises ValueError for a broken length."""
-        return cls(classic.decode_all(raw), **kwargs)
+        """From `struct sock_filter[]` (little-endian, 8 bytes each). Raises FilterSyntaxError for a broken length."""
+        return cls(classic.decode_all(_slots(raw)), **kwargs)
 
     def to_bytes(self) -> bytes:
         """`struct sock_filter[]`, little-endian, as SO_ATTACH_FILTER takes it."""
@@ -94,8 +101,8 @@ class Program:
 
     @classmethod
     def from_bytes(cls, raw: bytes, **kwargs: Any) -> Self:
-        """From `struct bpf_insn[]` (little-endian, 8 bytes a slot). Raises ValueError for a broken length."""
-        return cls(extended.decode_all(raw), **kwargs)
+        """From `struct bpf_insn[]` (little-endian, 8 bytes a slot). Raises FilterSyntaxError for a broken length."""
+        return cls(extended.decode_all(_slots(raw)), **kwargs)
 
     def to_bytes(self) -> bytes:
         """`struct bpf_insn[]`, little-endian, as BPF_PROG_LOAD takes it."""

@@ -5,7 +5,7 @@ The buffer belongs to the reader and is reused: a batch is valid until the next 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The captured bytes of each packet, in order."""
+        return (self.packet(index) for index in range(len(self)))
 
     def packet(self, index: int) -> bytes:
         """The captured bytes of packet `index` (0-based within the batch)."""

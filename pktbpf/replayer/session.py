@@ -272,7 +272,7 @@ class Session:
             np.empty(count, dtype=np.int64), np.zeros(tally.COUNTERS, dtype=np.int64),
         )  # fmt: skip
         tally.judge(
-            verdict, fault, skbs.length, skbs.base, batch.start, batch.caplen, self.profile.floor,
+            verdict, fault, skbs.length, skbs.base, batch.start, batch.caplen, batch.wirelen, self.profile.floor,
             self.policy == "accept", judged.accepted, judged.kept, judged.saved, judged.counters,
         )  # fmt: skip
         return judged

@@ -25,7 +25,8 @@ _INDETERMINATE = int(Fault.INDETERMINATE)
 
 @hot
 def judge(
-    verdict: U32, fault: U8, length: I64, base: I64, start: I64, caplen: I64, floor: int, accept_unknown: bool,
+    verdict: U32, fault: U8, length: I64, base: I64, start: I64, caplen: I64, wirelen: I64, floor: int,
+    accept_unknown: bool,
     accepted: Flags, kept: I64, saved: I64, counters: I64,
 ) -> None:  # fmt: skip
     """Fill accepted, kept and saved (see `session.Judged`) and the counters.
@@ -44,7 +45,9 @@ def judge(
                 continue
             wanted = whole
         keep = min(max(wanted, floor), whole)
-        save = min(keep + base[number] - start[number], caplen[number])
+        end = keep + base[number] - start[number]
+        # A damaged record may have more bytes captured than it says were sent: uncut, it stays as it is.
+        save = caplen[number] if end >= wirelen[number] else min(end, caplen[number])
         accepted[number], kept[number], saved[number] = True, keep, save
         counters[ACCEPTED] += 1
         counters[TRUNCATED] += keep < whole

@@ -9,6 +9,7 @@ import os
 import pty
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -256,3 +257,16 @@ def test_names_that_are_not_utf_8(form: str, tmp_path: Path) -> None:
     assert b"\\xff.pcap: offset" in done.stderr
     assert b"\\xff.pcap" in done.stdout.replace(b"\\\\", b"\\")
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("tcpdump") is None, reason="no tcpdump")
+@pytest.mark.parametrize("expression", ["", "greater 1"])
+def test_records_with_more_captured_than_sent(expression: str, tmp_path: Path) -> None:
+    """60 bytes of a packet that is said to have had 20: what is not cut is written as it came."""
+    source, target = tmp_path / "in.pcap", tmp_path / "out.pcap"
+    records = [struct.pack("<IIII", 1, 2, 60, wire) + bytes(12) + b"\x08\0" + bytes(46) for wire in (20, 60, 90)]
+    source.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1) + b"".join(records))
+    assert run(str(source), "-F", expression, "-w", str(target), "-q").exit_code == 0
+    theirs = subprocess.run(["tcpdump", "-r", source, "-w", "-", expression], capture_output=True, check=True)
+    assert target.read_bytes() == theirs.stdout
+    assert target.stat().st_size == source.stat().st_size

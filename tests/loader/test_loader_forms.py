@@ -342,3 +342,31 @@ def test_standard_input_that_cannot_be_a_filter(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes((1 << 20) + 1))))
     with pytest.raises(FilterSyntaxError, match="more than 1 MiB"):
         loader.load_filter_argument("-")
+
+
+def test_no_bytes_are_no_filter(tmp_path: Path) -> None:
+    with pytest.raises(FilterSyntaxError, match="no bytes"):
+        loader.load(b"")
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"")
+    assert loader.load(empty).to_bytes() == loader.load("").to_bytes()  # as `tcpdump -F` has it
+
+
+def test_a_directory_is_no_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some").mkdir()
+    (tmp_path / "tcp").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("some", "./some", str(tmp_path / "some")):
+        with pytest.raises(FilterSyntaxError, match=f"{name}: is a directory"):
+            loader.load(name)
+    assert loader.load("tcp") == loader.load("tcp ")
+
+
+def test_programs_of_the_same_instructions_are_equal() -> None:
+    program = pktbpf.compile("tcp")
+    assert ClassicProgram.from_bytes(program.to_bytes()) == program
+    assert hash(ClassicProgram.from_bytes(program.to_bytes())) == hash(program)
+    for kind in (ClassicProgram, Program):
+        with pytest.raises(ValueError, match="3 bytes are not a whole number") as caught:
+            kind.from_bytes(b"abc")
+        assert isinstance(caught.value, PktbpfError)
