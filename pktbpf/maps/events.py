@@ -47,6 +47,9 @@ def records(m: Any) -> list[bytes]:
         if mark & BUSY:
             break
         size = mark & ~DISCARD
+        if at + HEADER + size > end:  # only an unchecked program can have written over a header
+            at = end
+            break
         if not mark & DISCARD:
             out.append(ctypes.string_at(place + HEADER, size))
         at += round_up(size + HEADER)

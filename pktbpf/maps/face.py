@@ -49,8 +49,11 @@ class Map(PythonFace):
         attributes.check(self.spec, privilege)
         if kind in OUTER_KINDS:
             _check_inner(template)
+        locks = [offset for what, offset, _ in fields if what == "spin_lock"]
+        spin_lock = locks[0] if spin_lock is None and locks else spin_lock
         lock = () if spin_lock is None else ((spin_lock, 4),)
-        self.special: tuple[tuple[int, int], ...] = tuple(special) + lock
+        others = tuple((offset, size) for what, offset, size in fields if what != "spin_lock")
+        self.special: tuple[tuple[int, int], ...] = tuple(dict.fromkeys((*special, *others, *lock)))
         self.inner_special: tuple[tuple[int, int], ...] = inner.special if isinstance(inner, Map) else ()
         self.fields = tuple(fields)
         self.key_type, self.value_type = key_type, value_type
