@@ -105,19 +105,15 @@ class Filter:
         return self.profile.kept(self.runner.run(skbs).verdict, skbs.length)
 
     def _skbs(self, packets: list[Buffer], wire_len: int | None, start: int, metadata: dict[str, Any]) -> Skbs:
-        from pktbpf.abi.context import COLUMN, COLUMNS, UNSET
         from pktbpf.capture.batch import batch_of
         from pktbpf.engine import skb
 
-        for name in metadata:
-            if name not in COLUMN:
-                raise UsageError(f"unknown metadata {name!r}; there are {', '.join(COLUMNS)}")
+        values = {name: skb.metadatum(name, value) for name, value in metadata.items()}
         shortest = min((len(p) for p in packets), default=start)
         if not 0 <= start <= shortest:
             raise UsageError(f"start {start} is outside the packet of {shortest} bytes")
         linktype = getattr(self.program.classic, "linktype", None)
         batch = batch_of([bytes(p) for p in packets], linktype=1 if linktype is None else linktype)
-        values = {name: UNSET if value is None else int(value) for name, value in metadata.items()}
         env = _replace(self.env, metadata={**self.env.metadata, **values}, strip_vlan=False)
         skbs = skb.given(batch, self.profile, env, start)
         if wire_len is not None:

@@ -103,4 +103,12 @@ COLUMNS: tuple[str, ...] = (
     "gso_segs",
     "gso_size",
 )
+# What a column's value may be, both ends included, where that is not an unsigned number of 16 bits.
+_U32, _S32, _S64 = (0, (1 << 32) - 1), (-(1 << 31), (1 << 31) - 1), (UNSET + 1, (1 << 63) - 1)
+RANGES: dict[str, tuple[int, int]] = dict.fromkeys(COLUMNS, (0, 0xFFFF)) | {
+    "pkt_type": (0, 7),
+    **dict.fromkeys(("ifindex", "mark", "hash", "cpu", "priority", "ingress_ifindex", "napi_id"), _U32),
+    **dict.fromkeys(("mac_offset", "network_offset"), _S32),
+    "timestamp": _S64,
+}
 COLUMN: dict[str, int] = {name: number for number, name in enumerate(COLUMNS)}

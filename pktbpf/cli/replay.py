@@ -260,8 +260,8 @@ def _metadatum(text: str) -> tuple[str, int]:
     try:
         number = int(value, 0)
     except ValueError:
-        number = 1 << 63
-    if not equals or not -(1 << 63) <= number < 1 << 63:
+        number, equals = 0, ""
+    if not equals:
         raise click.UsageError(f"--meta {text!r} is not NAME=NUMBER")
     return name.strip().replace("-", "_"), number
 

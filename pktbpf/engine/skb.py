@@ -7,6 +7,7 @@ buffer in place, as the kernel does (skb_vlan_untag), and put back when the view
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pktbpf.abi.context import COLUMN, COLUMNS, UNSET
+from pktbpf.abi.context import COLUMN, COLUMNS, RANGES, UNSET
 from pktbpf.capture.batch import Batch
 from pktbpf.engine import link
 from pktbpf.engine.base import AttachProfile, Env, Layer, Skbs
@@ -126,12 +127,30 @@ def _describe(
                 row[MAC_OFFSET] = network - 14
 
 
+def metadatum(name: str, value: object) -> int:
+    """The value of a metadata column as engines have it: an int or bool in the column's range, None for unset.
+
+    Raises UsageError that names the column.
+    """
+    if name not in COLUMN:
+        raise UsageError(f"unknown metadata {name!r}; there are {', '.join(COLUMNS)}")
+    if value is None:
+        return UNSET
+    lowest, highest = RANGES[name]
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise UsageError(f"metadata {name} is a whole number, not {value!r}") from None
+    if number != UNSET and not lowest <= number <= highest:
+        raise UsageError(f"metadata {name}={number} is out of range; it goes from {lowest} to {highest}")
+    return number
+
+
 def override(skbs: Skbs, env: Env) -> None:
-    """Put the values that env states in the place of derived ones. Raises UsageError for an unknown column."""
+    """Put the values that env states in the place of derived ones. Raises UsageError for what no column can be."""
     skbs.meta[:, CPU] = env.cpu
-    for name, value in env.metadata.items():
-        if name not in COLUMN:
-            raise UsageError(f"unknown metadata {name!r}; there are {', '.join(COLUMNS)}")
+    for name, given in env.metadata.items():
+        value = metadatum(name, given)
         skbs.meta[:, COLUMN[name]] = value
         if name == "ifindex":
             skbs.meta[:, INGRESS] = value

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
-from pktbpf.abi.context import COLUMNS, UNSET
 from pktbpf.capture import linktypes
 from pktbpf.capture.batch import Batch
 from pktbpf.engine.base import Env, profile
+from pktbpf.engine.skb import metadatum
 from pktbpf.errors import PktbpfError, UsageError
 from pktbpf.filter import Filter
 from pktbpf.maps.face import Map
@@ -97,12 +97,9 @@ def _run(session: Session, sources: list[Any], collected: ColumnSink | None) -> 
 
 
 def environment(env: Env | None, metadata: dict[str, int | None]) -> Env:
-    """`env` with metadata added, None for unset; UsageError for a column that there is not."""
-    for name in metadata:
-        if name not in COLUMNS:
-            raise UsageError(f"unknown metadata {name!r}; there are {', '.join(COLUMNS)}")
+    """`env` with metadata added, None for unset; UsageError for a column that there is not, or what it cannot be."""
     env = env or Env()
-    stated = {name: UNSET if value is None else int(value) for name, value in metadata.items()}
+    stated = {name: metadatum(name, value) for name, value in metadata.items()}
     return replace(env, metadata={**env.metadata, **stated}) if stated else env
 
 

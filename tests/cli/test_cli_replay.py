@@ -125,6 +125,7 @@ def test_exit_status_like_grep() -> None:
         ([WEB, "-F", "arp", "--print", "--format", "csv"], 2, "pktbpf: --print and --format csv both want"),
         ([WEB, "-F", "arp", "--print", "-w", "-"], 2, "pktbpf: -w - leaves no standard output for packets"),
         ([WEB, "-F", "arp", "--meta", "mark"], 2, "pktbpf: --meta 'mark' is not NAME=NUMBER"),
+        ([WEB, "-F", "arp", "--meta", "mark=-1"], 2, "pktbpf: metadata mark=-1 is out of range; it goes from 0 to"),
         ([WEB, "-F", "arp", "--meta", "size=1"], 2, "pktbpf: unknown metadata 'size'; there are protocol,"),
         ([WEB, "-F", "arp", "--mac", "1:2"], 2, "pktbpf: --mac '1:2' is not an address like 02:00:5e:10:00:01"),
         ([WEB, "-F", "arp", "-y", "RAW"], 2, "pktbpf: pcaps/web.pcap: the packets are EN10MB, not RAW"),

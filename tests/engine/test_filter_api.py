@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import pktbpf
+from pktbpf.abi.context import RANGES
 from pktbpf.engine import NAMES
-from pktbpf.engine.base import Fault
+from pktbpf.engine.base import Env, Fault
 
 FRAME = bytes(range(12)) + b"\x08\x00\x45" + bytes(60)
 
@@ -102,3 +105,24 @@ def test_what_a_filter_may_be_made_of() -> None:
     assert (caught.value.errno, caught.value.insn) == (22, 0)
     with pytest.raises(pktbpf.UsageError, match="attach profile"):
         pktbpf.Filter(asm("ret #5"), attach="tcp")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("protocol", 65536), ("pkt_type", 8), ("pkt_type", -1), ("mark", 1 << 32), ("mark", -1), ("vlan_tci", 1 << 16),
+        ("queue_mapping", 1 << 16), ("mac_offset", 1 << 31), ("timestamp", 1 << 63), ("hash", 1.5), ("ifindex", "1"),
+    ],
+)  # fmt: skip
+def test_metadata_that_no_packet_has(column: str, value: Any) -> None:
+    with pytest.raises(pktbpf.UsageError, match=f"^metadata {column}"):
+        pktbpf.Filter(asm("ret #1")).run(FRAME, **{column: value})
+    with pytest.raises(pktbpf.UsageError, match=f"^metadata {column}"):
+        pktbpf.Filter(asm("ret #1"), env=Env(metadata={column: value})).run(FRAME)
+
+
+def test_metadata_at_the_ends_of_its_range() -> None:
+    last = {name: high for name, (_, high) in RANGES.items()}
+    assert pktbpf.Filter(asm("ld mark\nret a")).run(FRAME, **last) == 0xFFFFFFFF
+    assert pktbpf.Filter(asm("ld #type\nret a")).run(FRAME, pkt_type=np.int64(7)) == 7
+    assert pktbpf.Filter(asm("ret #3")).run(FRAME, **dict.fromkeys(RANGES)) == 3
