@@ -16,6 +16,7 @@ from pktbpf.isa.extended import Insn, Kind, Row, is_wide
 from pktbpf.program import INTERNAL_NAMES, MapSpec, Program
 
 _FIELD = re.compile(r"\bpc\{(off|far)\}|\{(\w+)\}")
+_LABEL = re.compile(r"[A-Za-z_]\w*")
 _U32 = 0xFFFF_FFFF
 _SECOND_SLOT_HALVES = frozenset({"LD_IMM64", "LD_MAP_VALUE", "LD_MAP_IDX_VALUE"})
 
@@ -147,8 +148,12 @@ def _label_names(program: Program, targets: Mapping[int, int]) -> dict[int, str]
     names: dict[int, str] = {}
     count = len(program.insns)
     functions = {target for slot, target in targets.items() if program.insns[slot].code in (0x85, 0x18)}
+    known = getattr(program.btf, "functions", {})
+    taken: set[str] = set()
     for number, target in enumerate(sorted(t for t in functions if 0 <= t < count), 1):
-        names[target] = f"func_{number}"
+        name = known[target].name if target in known else ""
+        names[target] = name if _LABEL.fullmatch(name) and name not in taken else f"func_{number}"
+        taken.add(names[target])
     for target in sorted({t for t in targets.values() if 0 <= t < count and t not in names}):
         names[target] = f"L{target}"
     return names

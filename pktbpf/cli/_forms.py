@@ -97,7 +97,11 @@ def render(program: ClassicProgram | Program, form: str) -> str | bytes:
 
 def write(program: ClassicProgram | Program, form: str, output: str | None) -> None:
     """Print, or write to the file `output`. Raises UsageError rather than sending bytes to a terminal."""
-    content = render(program, form)
+    write_text(render(program, form), output)
+
+
+def write_text(content: str | bytes, output: str | None) -> None:
+    """The same for a program that is rendered already."""
     if output not in (None, "-"):
         data = content if isinstance(content, bytes) else content.encode()
         Path(str(output)).write_bytes(data)

@@ -1,0 +1,96 @@
+"""`pktbpf prog` and `pktbpf dis` over objects: bpftool's words, listings that assemble to the same bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pktbpf.asm.extended_text import assemble
+from pktbpf.cli import cli
+from pktbpf.errors import KernelUnavailable
+from pktbpf.kernel import syscall
+from pktbpf.objfile import load_object
+
+OBJECTS = sorted(Path("filters/ebpf").glob("*.o"))
+COUNTS = "filters/ebpf/proto_counts.o"
+CHAIN = "filters/ebpf/parser_chain.o"
+
+
+def call(*arguments: str) -> Result:
+    done = CliRunner().invoke(cli, list(arguments))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.output
+    return done
+
+
+def test_show_words() -> None:
+    lines = call("prog", "show", COUNTS).stdout.splitlines()
+    program = load_object(COUNTS).program()
+    assert lines[0] == f"socket_filter  name proto_counts  tag {program.tag}  gpl"
+    assert lines[1] == f"\txlated {8 * len(program)}B  maps counts"
+
+
+def test_show_lists_all_programs_of_an_object() -> None:
+    shown = json.loads(call("prog", "show", CHAIN, "--json").stdout)
+    assert [one["name"] for one in shown] == list(load_object(CHAIN).programs)
+    assert all(one["type"] == "socket_filter" and one["gpl_compatible"] for one in shown)
+    assert call("prog", "show", CHAIN, "--program", "parse_ip").stdout.count("socket_filter") == 1
+
+
+def test_dump_assembles_to_the_same_bytes() -> None:
+    for path in OBJECTS:
+        for name, program in load_object(str(path)).programs.items():
+            for extra in ([], ["--opcodes"]):
+                text = call("prog", "dump", str(path), "--program", name, *extra).stdout
+                maps = {spec.name: spec for spec in program.maps.values()}
+                again = assemble("\n".join(text.splitlines()[1:]), maps=maps)
+                assert again.to_bytes() == program.to_bytes()
+
+
+def test_dis_of_an_object_says_everything() -> None:
+    for path in OBJECTS:
+        for name, program in load_object(str(path)).programs.items():
+            again = assemble(call("dis", str(path), "--program", name).stdout)
+            assert again.to_bytes() == program.to_bytes()
+            assert {spec.name for spec in again.maps.values()} == {spec.name for spec in program.maps.values()}
+    assert call("dis", CHAIN).stdout.count(".name ") == 5
+
+
+def test_dis_names_functions() -> None:
+    text = call("dis", "tests/objfile/src/calls.o", "--program", "first").stdout
+    assert "    call unused_by_second\n" in text
+    assert "\nunused_by_second:\n" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prog", "show", "filters/tcp-port-80.bpf"], "is a classic filter"),
+        (["prog", "show", COUNTS, "--program", "x"], "no program 'x'; there are proto_counts"),
+        (["prog", "dump", "missing.o"], "no such file"),
+        (["prog", "dump", COUNTS, "--kernel", "--xlated"], "--kernel shows both"),
+    ],
+)
+def test_errors_are_one_line(arguments: list[str], message: str) -> None:
+    done = call(*arguments)
+    assert done.exit_code in (1, 2)
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+@pytest.mark.kernel
+def test_the_kernel_beside_ours() -> None:
+    try:
+        syscall.available()
+    except KernelUnavailable as error:
+        pytest.skip(str(error))
+    shown = json.loads(call("prog", "show", COUNTS, "--json", "--kernel").stdout)[0]
+    assert shown["kernel"]["tag"] == shown["tag"]
+    assert shown["kernel"]["bytes_xlated"] >= shown["bytes_xlated"]
+    both = json.loads(call("prog", "dump", COUNTS, "--json", "--kernel").stdout)[0]
+    assert both["insns"][0] == both["xlated"][0]
+    assert any("map[id:" in line["disasm"] for line in both["xlated"])
+    side = call("prog", "dump", COUNTS, "--kernel").stdout
+    assert " | " in side
