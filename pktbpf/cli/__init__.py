@@ -8,7 +8,9 @@ standard error; a broken pipe is silent. Exit codes: 0 done, 1 runtime error, 2 
 from __future__ import annotations
 
 import _thread
+import errno
 import importlib
+import io
 import os
 import sys
 import threading
@@ -97,13 +99,40 @@ def _usage(error: click.ClickException) -> int:
     return error.exit_code
 
 
+class _Closed(io.FileIO):
+    """Holds the number of a stream that the caller closed; the first use is an error that says which one it is."""
+
+    def __init__(self, label: str, mode: str):
+        super().__init__(os.devnull, mode)
+        self.name = f"<{label}>"
+        self._label = label
+        self._told = False
+
+    def _refuse(self) -> None:
+        if not self._told:
+            self._told = True
+            raise OSError(errno.EBADF, f"{self._label} is closed")
+
+    def readinto(self, buffer: Any) -> int:
+        self._refuse()
+        return 0
+
+    def readall(self) -> bytes:
+        self._refuse()
+        return b""
+
+    def write(self, data: Any) -> int:
+        self._refuse()
+        return len(data)
+
+
 def _open_closed_streams() -> None:
     """Where the caller closed a standard stream, open one that refuses: using it is an error of one line then, and no
     file that is opened later gets its number."""
     if sys.stdin is None:
-        sys.stdin = os.fdopen(os.open(os.devnull, os.O_WRONLY), "r")
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(_Closed("standard input", "r")))
     if sys.stdout is None:
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(_Closed("standard output", "w")))
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
