@@ -8,7 +8,7 @@ from pktbpf.asm import extended_print
 from pktbpf.engine.base import Fault
 from pktbpf.explain.core import Core, Stop
 from pktbpf.explain.origins import LOOKUP, Origins, call_name
-from pktbpf.explain.steps import Read, Step, Trace
+from pktbpf.explain.steps import Step, Trace
 from pktbpf.isa.extended import Insn, Kind, Row, is_wide
 from pktbpf.maps import registry as _registry
 from pktbpf.program import Program
@@ -149,8 +149,3 @@ def _rerun(core: Core, slots: Mapping[int, int], step: Step) -> int | None:
         return core.turned(slot, not step.taken)
     finally:
         core.restore()
-
-
-def unread(reads: tuple[Read, ...]) -> str:
-    """The reads of a step on one line."""
-    return ", ".join(read.text for read in reads)

@@ -12,7 +12,7 @@ from pktbpf.engine.reference_packet import Faulted, LoadFailed, Packet
 from pktbpf.explain.classic_trace import OPERATORS, packet_read, position
 from pktbpf.explain.fields import Dissection
 from pktbpf.explain.steps import Read
-from pktbpf.explain.values import UNKNOWN, Bytes, Condition, Const, Expr, Named, combine, describe
+from pktbpf.explain.values import UNKNOWN, Bytes, Condition, Const, Expr, Named, Op, combine, describe
 from pktbpf.isa.extended import Insn, Kind, Row
 from pktbpf.program import INTERNAL_NAMES
 
@@ -117,6 +117,13 @@ class Origins:
         holds = compare(row.operation, a, b, row.bits)
         if row.reg and isinstance(right, Const):
             right = Const(b)
+        match left, right:
+            case Op("&", Bytes(at, size, True), Const(picked), depth), Const(wanted) if (
+                row.operation in ("JEQ", "JNE") and max(picked, wanted) < 1 << 8 * size
+            ):
+                turned = Op("&", Bytes(at, size), Const(_swap(picked, size)), depth)
+                return Condition(row.operation, turned, Const(_swap(wanted, size)), _swap(a, size), _swap(wanted, size),
+                                 holds)  # fmt: skip
         if isinstance(right, Const) and row.operation in ("JEQ", "JNE"):
             if isinstance(left, Bytes) and left.swapped and b < 1 << 8 * left.size:
                 return Condition(row.operation, Bytes(left.at, left.size), Const(_swap(b, left.size)),
@@ -264,8 +271,6 @@ def _swap(value: int, size: int) -> int:
 
 def _narrow(expr: Expr) -> Expr:
     """(x << 32) >> 32 of a value that is no wider is x: how compilers clear the upper half."""
-    from pktbpf.explain.values import Op
-
     match expr:
         case Op(">>", Op("<<", inner, Const(32), _), Const(32), _):
             return inner

@@ -51,8 +51,6 @@ UNKNOWN = Named("a computed value")
 _DEPTH = 4
 _WORDS = {"JEQ": "=", "JNE": "≠", "JGT": ">", "JGE": "≥", "JLT": "<", "JLE": "≤", "JSGT": ">", "JSGE": "≥",
           "JSLT": "<", "JSLE": "≤", "JSET": "&"}  # fmt: skip
-NEGATED = {"JEQ": "JNE", "JNE": "JEQ", "JGT": "JLE", "JLE": "JGT", "JGE": "JLT", "JLT": "JGE",
-           "JSGT": "JSLE", "JSLE": "JSGT", "JSGE": "JSLT", "JSLT": "JSGE"}  # fmt: skip
 
 
 def combine(operator: str, left: Expr, right: Expr) -> Expr:
@@ -60,6 +58,10 @@ def combine(operator: str, left: Expr, right: Expr) -> Expr:
     if operator in ("+", "|", "^", "<<", ">>") and right == Const(0):
         return left
     match operator, right:
+        case "&", Const(mask):
+            inner = left.right if isinstance(left, Op) and left.operator == "&" else None
+            if isinstance(left, Op) and isinstance(inner, Const):
+                left, right = left.left, Const(inner.value & mask)
         case "-", Op("*", Op("/", same, by, _), other, _) if same == left and by == other:
             operator, right = "%", by  # how compilers write a remainder
     depth = 1 + max(one.depth if isinstance(one, Op) else 0 for one in (left, right))
@@ -89,6 +91,8 @@ def describe(expr: Expr, packet: Dissection) -> str:
 
 
 def _describe_op(expr: Op, packet: Dissection) -> str:
+    if is_vlan_id(expr):
+        return "skb vlan id"
     header = _header_length(expr, packet)
     if header:
         return header
@@ -100,6 +104,14 @@ def _describe_op(expr: Op, packet: Dissection) -> str:
     if isinstance(right, Const) and expr.operator in "&|^" and right.value > 9:
         sides[1] = f"{right.value:#x}"
     return f"{sides[0]} {expr.operator} {sides[1]}"
+
+
+def is_vlan_id(expr: Expr) -> bool:
+    """Whether it is the identifier in the tag that was taken out of the bytes."""
+    match expr:
+        case Op("&", Named("skb.vlan_tci"), Const(0xFFF), _):
+            return True
+    return False
 
 
 def masked_field(expr: Expr, packet: Dissection) -> str | None:
@@ -135,6 +147,10 @@ def format_number(expr: Expr, value: int, packet: Dissection) -> str:
     if isinstance(expr, Named) and expr.name in ("skb.protocol", "skb.vlan_proto"):
         return f"{value:#06x}"
     if isinstance(expr, Op) and expr.operator == "&":
+        if is_vlan_id(expr):
+            return str(value)
+        if masked_field(expr, packet) is not None and isinstance(expr.right, Const):
+            return str(value >> low_bit(expr.right.value))
         return str(value) if value < 10 else f"{value:#x}"
     return str(value) if value < 0x10000 else f"{value:#x}"
 

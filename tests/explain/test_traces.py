@@ -142,6 +142,7 @@ WHY = [
     ("vlan 7", MAKE.udp(vlan=7), "accepted because ether.type = 0x8100, vlan.vid = 7"),
     ("arp[6:2] = 2", MAKE.arp(op=1), "rejected because arp.op = 1, not 2"),
     ("src net 10.0.0.0/8 and ip", MAKE.udp(src="10.9.8.7"), "accepted because ether.type = 0x0800"),
+    ("ip[0] & 0xf0 = 0x50", MAKE.udp(), "rejected because ip.version = 4, not 5"),
     ("greater 100", MAKE.udp(), "rejected because packet length = 42, not ≥ 100"),
     ("ip6", MAKE.udp(src="2001:db8::1"), "accepted because ether.type = 0x86dd"),
     ("ld [60]\nret #1", MAKE.udp(), "rejected because instruction 0, ld [60], loads outside of the packet of 42 bytes"),
@@ -197,6 +198,16 @@ def test_variables_and_remainders_of_compiled_programs() -> None:
     path = str(ROOT / "filters" / "ebpf" / "sampler_ringbuf.o")
     trace = Tracer(str(ROOT / "pcaps" / "web.pcap"), path).one(16)
     assert sentence(trace) == "rejected because period = 16, not 0, seen % period = 15, not 0"
+
+
+def test_bits_in_swapped_bytes_and_stripped_tags() -> None:
+    path = str(ROOT / "filters" / "ebpf" / "parser_chain.o")
+    trace = Tracer(str(ROOT / "pcaps" / "dns.pcap"), path, program="parser_chain").one(4)
+    assert sentence(trace) == "accepted because ether.type = 0x0800, ip.frag_offset = 0, ip.proto = 17"
+    assert any(step.note == "bpf_tail_call, goes on in parse_ip" for step in trace.steps)
+    live = str(ROOT / "filters" / "vlan-10-live.bpf")
+    tagged = Tracer(str(ROOT / "pcaps" / "vlan.pcap"), live, env=Env(strip_vlan=True)).one(3)
+    assert sentence(tagged) == "accepted because skb.vlan_present = 1, not 0, skb vlan id = 10"
 
 
 def test_trace_command_text() -> None:
