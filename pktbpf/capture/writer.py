@@ -7,10 +7,13 @@ of the input. pcapng output has one section, enhanced packet blocks, and each in
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
+import stat
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, TypeAlias
@@ -35,6 +38,10 @@ class Encoder(Protocol):
 
     def opening(self) -> bytes:
         """What the file begins with."""
+        ...
+
+    def whole(self, data: memoryview, size: int) -> int:
+        """How many of the first `size` bytes of `data`, which `records` gave, are whole records."""
         ...
 
     def records(self, batch: Batch, rows: NDArray[np.int64], length: NDArray[np.int64]) -> bytes | memoryview:
@@ -70,6 +77,13 @@ class PcapEncoder:
         out = np.empty(int(length.sum()) + 16 * len(rows), dtype=np.uint8)
         gather.gather_pcap(batch.data, batch.start, batch.wirelen, rows, length, seconds, fraction, out)
         return memoryview(out)  # type: ignore[arg-type]
+
+    def whole(self, data: memoryview, size: int) -> int:
+        """The end of the last record that ends before `size`; its captured length stands at byte 8."""
+        end = 0
+        while end + 16 <= size and (after := end + 16 + struct.unpack_from("<I", data, end + 8)[0]) <= size:
+            end = after
+        return end
 
     def _check_linktype(self, batch: Batch, rows: NDArray[np.int64]) -> None:
         cards = {0} if len(batch.interfaces) == 1 else set(np.unique(batch.interface[rows]).tolist())
@@ -113,6 +127,13 @@ class PcapngEncoder:
         gather.gather_pcapng(batch.data, batch.start, batch.wirelen, rows, length, ticks, card, out)
         view = memoryview(out)  # type: ignore[arg-type]
         return described + bytes(view) if described else view
+
+    def whole(self, data: memoryview, size: int) -> int:
+        """The end of the last block that ends before `size`; its length stands at byte 4."""
+        end = 0
+        while end + 12 <= size and (after := end + struct.unpack_from("<I", data, end + 4)[0]) <= size:
+            end = after
+        return end
 
     def _adopt(self, interfaces: Sequence[Interface]) -> bytes:
         """Map the interfaces of an input to those of the file; the descriptions to write."""
@@ -185,7 +206,7 @@ class Writer:
         self._encoder = encoder
         self._owned = owned
         self._closed = False
-        self._put(encoder.opening())
+        self._put(encoder.opening(), lambda data, size: 0)
 
     @property
     def outside(self) -> int:
@@ -203,18 +224,32 @@ class Writer:
             return
         rows = np.ascontiguousarray(rows, dtype=np.int64)
         length = np.minimum(kept, batch.caplen[rows]).astype(np.int64)
-        self._put(self._encoder.records(batch, rows, np.maximum(length, 0)))
+        self._put(self._encoder.records(batch, rows, np.maximum(length, 0)), self._encoder.whole)
         self.packets += len(rows)
 
-    def _put(self, data: bytes | memoryview) -> None:
+    def _put(self, data: bytes | memoryview, whole: Callable[[memoryview, int], int]) -> None:
+        view, done = memoryview(data), 0
         try:
-            self._file.write(data)
+            while done < len(view):
+                done += self._some(view[done:])
             if not self._owned:
                 self._file.flush()  # who reads the other end of a pipe gets each batch at once
-        except BrokenPipeError:
-            raise
-        except OSError as error:
+        except BaseException as error:
+            if done and isinstance(self._file, io.FileIO) and _is_regular(self._file):
+                # A full disk, an interrupt: what stands there stays a capture that can be read.
+                self._file.truncate(self._file.tell() - done + whole(view, done))
+            if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
+                raise
             raise CaptureError(f"cannot write: {error.strerror or error}", path=self.path) from error
+
+    def _some(self, data: memoryview) -> int:
+        """Write what fits; the count of bytes. Only a raw file takes less than it is given."""
+        count = self._file.write(data)
+        if not isinstance(self._file, io.RawIOBase):
+            return len(data)
+        if count is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return int(count)
 
     def close(self) -> None:
         """Flush, and close what was opened here; the file is complete. A second call does nothing."""
@@ -295,9 +330,23 @@ def open_writer(
         raise
 
 
+def _standard_output() -> Any:
+    """Standard output for bytes; without its buffer where it is a file, so that what is written is known exactly."""
+    buffer = getattr(sys.stdout, "buffer", sys.stdout)
+    raw = getattr(buffer, "raw", None)
+    if not isinstance(raw, io.FileIO):
+        return buffer
+    sys.stdout.flush()
+    return raw
+
+
+def _is_regular(file: io.FileIO) -> bool:
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+
 def _open_target(target: Target, path: str) -> tuple[Any, bool]:
-    if target == "-":
-        return getattr(sys.stdout, "buffer", sys.stdout), False
+    if target == "-" or target is getattr(sys.stdout, "buffer", sys.stdout):
+        return _standard_output(), False
     if not isinstance(target, str | os.PathLike):
         return target, False
     try:
@@ -309,6 +358,6 @@ def _open_target(target: Target, path: str) -> tuple[Any, bool]:
             from xopen import xopen
 
             return xopen(path, "wb", threads=0), True
-        return Path(path).open("wb"), True
+        return Path(path).open("wb", buffering=0), True  # batches are large; what is written is known exactly
     except OSError as error:
         raise CaptureError(f"cannot write: {error.strerror or error}", path=path) from error

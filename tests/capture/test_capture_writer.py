@@ -302,12 +302,8 @@ def test_the_input_is_not_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_one_error() -> None:
-    writer = open_writer("/dev/full", linktype=1)
-    with pytest.raises(CaptureError, match="No space left"):
-        writer.write(batch_of([bytes(1 << 20)]), np.arange(1), np.array([1 << 20]))
-    with pytest.raises(CaptureError, match="No space left"):
-        writer.close()
-    writer.close()
+    with pytest.raises(CaptureError, match="/dev/full: cannot write: No space left"):
+        open_writer("/dev/full", linktype=1)
 
 
 def test_a_closed_pipe_is_a_broken_pipe() -> None:
@@ -349,3 +345,37 @@ def test_a_header_that_cannot_be_written_leaves_nothing_open(tmp_path: Path, mon
     with pytest.raises(CaptureError, match="No space left"):
         open_writer(tmp_path / "out.pcap", linktype=1)
     assert [file.closed for file in opened] == [True]
+
+
+@pytest.mark.parametrize("name", ["out.pcap", "out.pcapng"])
+@pytest.mark.parametrize("room", [50, 1000, 2000, 3001])
+def test_a_full_disk_leaves_whole_packets(name: str, room: int, tmp_path: Path) -> None:
+    """The limit of a file's size stands for the disk: whatever fits, the file ends with a whole packet."""
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
+        "import numpy as np, pktbpf\n"
+        "from pktbpf.capture.batch import batch_of\n"
+        "from pktbpf.capture.writer import open_writer\n"
+        "batch = batch_of([bytes([n]) * 100 for n in range(50)])\n"
+        "writer = open_writer(sys.argv[1], interfaces=batch.interfaces)\n"
+        "rows = np.arange(50)\n"
+        "try:\n"
+        "    writer.write(batch, rows, np.full(50, 100))\n"
+        "except pktbpf.CaptureError as error:\n"
+        "    print(error)\n"
+        "writer.close()\n"
+    )
+    target = tmp_path / name
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, target, str(room)],
+        capture_output=True, text=True, timeout=60, check=True, env=environment,
+    )  # fmt: skip
+    assert done.stdout == f"{target}: cannot write: File too large\n"
+    with open_capture(target) as capture:
+        packets = [packet for batch in capture for packet in batch]
+    head, record = (24, 116) if name.endswith(".pcap") else (28 + 20, 132)
+    assert packets == [bytes([n]) * 100 for n in range((room - head) // record)]
+    assert target.stat().st_size == head + record * len(packets)

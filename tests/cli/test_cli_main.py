@@ -45,6 +45,12 @@ def test_a_stream_that_cannot_be_used_is_one_line(line: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(("line", "name"), [(f"dis {FILTER} >&-", "output"), ("asm - <&-", "input")])
+def test_a_closed_stream_is_named(line: str, name: str) -> None:
+    done = subprocess.run(f"{PKTBPF} {line}", shell=True, capture_output=True, timeout=60, text=True)
+    assert (done.returncode, done.stderr) == (1, f"pktbpf: standard {name} is closed\n")
+
+
 def test_closed_standard_output_does_no_harm_to_files(tmp_path: Path) -> None:
     """Without a stand-in the file would get the number 1, and what is printed would end up in it."""
     target = tmp_path / "out.bin"
