@@ -202,7 +202,7 @@ def _check_pointer_range(walk: Walk, number: int) -> None:
 
 
 def _fork(walk: Walk, op: Op, dst: Reg) -> Reg:
-    """A value that is 0 or -1, the usual result of a signed shift, becomes two paths, so that a mask keeps what it is."""
+    """A value that is 0 or -1, as a signed shift leaves it, becomes two paths: a mask keeps what it is."""
     v = dst.v
     if v[2] == -1 and v[3] == 0:
         zero, ones = dst.with_value(scalar.ZERO).with_id(0), dst.with_value(scalar.exact(-1)).with_id(0)
@@ -233,7 +233,7 @@ def _scalars(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
 
 
 def _linked(op: Op, dst: Reg, src: Reg) -> tuple[int, int]:
-    """(constant, id) of a register that was a copy of another and is now a constant apart from it: once, and in range."""
+    """(constant, id) of a register that was a copy of another and is now a constant apart from it; only once."""
     low = tnum.M32 if op.bits == 32 else tnum.M64
     if src.v[1] & low or (op.reg and op.src == op.dst):
         return 0, 0

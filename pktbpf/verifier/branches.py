@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from pktbpf.verifier import arithmetic, compare, scalar
+from pktbpf.verifier import arithmetic, compare
 from pktbpf.verifier.alu import readable
 from pktbpf.verifier.errors import denied, invalid, refuse
 from pktbpf.verifier.precision import mark_register

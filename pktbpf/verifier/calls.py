@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pktbpf.abi import helpers, map_kinds
 from pktbpf.abi.helpers import Arg, Helper
-from pktbpf.verifier import callbacks, dynptrs, memory, references, scalar, stack
+from pktbpf.verifier import callbacks, dynptrs, formats, memory, references, scalar, stack
 from pktbpf.verifier.alu import readable
-from pktbpf.verifier.errors import ENOTSUPP, denied, invalid, refuse, unsupported
+from pktbpf.verifier.errors import denied, invalid, unsupported
 from pktbpf.verifier.precision import mark_register, mark_slot
 from pktbpf.verifier.state import (
     ALLOC,
@@ -25,7 +25,6 @@ from pktbpf.verifier.state import (
     MAP_PTR,
     MAP_VALUE,
     MEM,
-    NOT_INIT,
     OR_NULL,
     PERCPU,
     RCU,
@@ -486,15 +485,14 @@ def _special(walk: Walk, call: Call) -> None:
 
 
 def _format(walk: Walk) -> None:
-    from pktbpf.verifier import formats
-
     text, data = walk.regs[3], walk.regs[5]
     if data.v[0] % 8:
         invalid("")
     info: MapInfo = text.obj
     contents = info.contents if info.contents is not None else bytes(info.value_size)
     place = text.off + text.v[0]
-    formats.check(contents[place:].split(b"\0")[0], data.v[0] // 8)
+    if not formats.check(contents[place:], data.v[0] // 8):
+        invalid("Invalid format string")
 
 
 def _result(walk: Walk, call: Call) -> None:

@@ -7,8 +7,10 @@ import time
 
 from pktbpf.errors import ProgramRefused, UsageError
 from pktbpf.program import Program, Verified
+from pktbpf.verifier import globals as global_functions
 from pktbpf.verifier.depth import check_depth
 from pktbpf.verifier.errors import Refusal, refuse, unsupported
+from pktbpf.verifier.hints import remedy
 from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.log import LEVEL1, LEVEL2, NOTHING, Log
 from pktbpf.verifier.maps import MapTable
@@ -83,10 +85,11 @@ class _Check:
             log.live_registers(layout)
         walk = self.walk = Walk(layout, maps, types, self.rules, privilege=privilege, gpl=gpl, cpus=self.cpus, log=log)
         walk.main()
+        global_functions.verify_called(walk)
         check_depth(walk)
         if self.log is not None:
             depth = "+".join(str(function.stack) for function in layout.functions)
-            self.log.finish(walk.statistics(), int((time.perf_counter() - began) * 1e6), depth)
+            self.log.finish(walk.statistics(), int((time.perf_counter() - began) * 1e6), depth, accepted=True)
 
     def refused(self, problem: Refusal) -> ProgramRefused:
         """The error that the caller sees."""
@@ -95,6 +98,6 @@ class _Check:
             text = "\n".join(lines)
         else:
             self.log.lines(lines)
-            self.log.finish(self.walk.statistics() if self.walk is not None else NOTHING, 0, "0")
+            self.log.finish(self.walk.statistics() if self.walk is not None else NOTHING, 0, "0", accepted=False)
             text = self.log.text
-        return ProgramRefused(problem.errno, problem.insn, lines[0], log=text)
+        return ProgramRefused(problem.errno, problem.insn, lines[0], hint=remedy(lines[0]), log=text)

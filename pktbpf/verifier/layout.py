@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pktbpf.abi import helpers
 from pktbpf.isa import extended
 from pktbpf.isa.extended import Insn
-from pktbpf.verifier.errors import invalid, refuse, unsupported
+from pktbpf.verifier.errors import invalid, refuse
 
 MAX_SUBPROGS = 256
 HELPERS_WITH_CALLBACK = {164, 180, 181, 209}  # for_each_map_elem, find_vma, loop, user_ringbuf_drain
@@ -290,7 +290,7 @@ class Layout:
         return (dst | src if code & 8 else dst), 0
 
     def find_fastcalls(self) -> None:
-        """Spills around a helper call that the kernel drops again when it inlines the helper; only stack depth shows."""
+        """Spills around a helper call that the kernel drops again when it inlines that helper; stack depth shows."""
         for function in self.functions:
             lowest = 0
             span = range(function.start, function.end)

@@ -1,7 +1,7 @@
 """Which stack slots may still be read: found while walking, per chain of calls, by a backward fixed point.
 
-Pruning ignores slots of an explored state that nothing reads any more. Marks are kept per function instance, that is per
-list of call sites leading to the function; each instruction has a mask of slots it may read and one of slots it
+Pruning ignores slots of an explored state that nothing reads any more. Marks are kept per function instance, that is
+per list of call sites leading to the function; each instruction has a mask of slots it may read and one of slots it
 certainly overwrites, for every frame on the chain. Mirrors the kernel's liveness.c (6.18).
 """
 

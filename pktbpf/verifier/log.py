@@ -68,9 +68,8 @@ class Log:
 
     def instruction(self, walk: Walk, previous: int, index: int) -> None:
         """An instruction is about to be checked: first what the one before changed, then its own line."""
-        if walk.print_state and not self.start:
-            if self.level & LEVEL2:
-                self.out += ["", self._from(walk, previous, index) + frame_text(walk.state, len(walk.state.frames) - 1)]
+        if walk.print_state and not self.start and self.level & LEVEL2:
+            self.out += ["", self._from(walk, previous, index) + frame_text(walk.state, len(walk.state.frames) - 1)]
         walk.print_state = self.start = False
         self._state(walk, index)
         self.out.append(f"{index}: {self._insn(index)}")
@@ -92,6 +91,9 @@ class Log:
         if not self.regs and not self.slots:
             return
         text = frame_text(walk.state, len(walk.state.frames) - 1, self.regs, self.slots)
+        if not text:
+            self.regs = self.slots = 0
+            return
         if self.printed >= 0 and self.printed == len(self.out) - 1:
             line = self.out[-1]
             column = (max(len(line) + 5, _COLUMN) + 7) // 8 * 8 - 2
@@ -128,7 +130,6 @@ class Log:
         if walk.print_state:
             self.out += ["", f"{self._from(walk, previous, index)} safe"]
         else:
-            self._state(walk, index)
             self.out.append(f"{index}: safe")
 
     def position(self) -> int:
@@ -215,8 +216,10 @@ class Log:
         """The innermost frame, for an endless loop."""
         return frame_text(state, len(state.frames) - 1)
 
-    def finish(self, numbers: dict[str, Any], microseconds: int, depth: str) -> None:
+    def finish(self, numbers: dict[str, Any], microseconds: int, depth: str, *, accepted: bool) -> None:
         """The last lines, with the numbers of the walk; level 4 adds time and stack."""
+        if accepted and not self.level & LEVEL2:
+            self.out.clear()
         if self.level & STATS:
             self.out += [f"verification time {microseconds} usec", f"stack depth {depth}"]
         self.out.append(

@@ -253,7 +253,10 @@ def _map_value(
     if write or value < 0:
         return
     known = None if reg.v[1] else info.constant(offset + reg.v[0], size, signed)
-    walk.regs[value] = walk.unknown if known is None else Reg(SCALAR, v=scalar.exact(known), precise=walk.always_precise)
+    if known is None:
+        walk.regs[value] = walk.unknown
+    else:
+        walk.regs[value] = Reg(SCALAR, v=scalar.exact(known), precise=walk.always_precise)
 
 
 def _memory(walk: Walk, reg: Reg, number: int, offset: int, size: int, write: bool, value: int) -> None:

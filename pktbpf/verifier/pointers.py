@@ -220,6 +220,7 @@ def _mask(
         limit = _limit(pointer, window.to_left)
         if isinstance(limit, str):
             _complain(walk, op, limit, amount)
+            return
         if commit:
             masking = Masking(window.masking.flags, abs(scalar.signed32(window.masking.limit - limit)))
             remember(walk, op, masking)

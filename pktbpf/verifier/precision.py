@@ -1,8 +1,8 @@
 """Precision: going back along the recorded path to mark, in every checkpoint, the scalars a decision hung on.
 
 Pruning may treat two scalars as alike unless a later instruction needed the exact range. When one does (a decided
-branch, a pointer offset, a size), this walk backwards finds where the value came from and marks the registers and spilled
-slots of the checkpoints on the way. Mirrors backtrack_insn and __mark_chain_precision.
+branch, a pointer offset, a size), this walk backwards finds where the value came from and marks the registers and
+spilled slots of the checkpoints on the way. Mirrors backtrack_insn and __mark_chain_precision.
 """
 
 from __future__ import annotations

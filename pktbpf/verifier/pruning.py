@@ -1,8 +1,10 @@
 """When a path may stop: comparing its state with those that were explored from the same instruction before.
 
-A path whose state is at least as well known as an explored one cannot end otherwise. Checkpoints are kept by the kernel's
-heuristics, because which states are there decides what fits into the budget; loops found this way are settled per
-strongly connected part of the program. Mirrors is_state_visited, states_equal and the handling of loops around them.
+A path whose state is at least as well known as an explored one cannot end otherwise. Checkpoints are kept by the
+kernel's heuristics, because which states are there decides what fits into the budget; loops found this way are settled
+per strongly connected part of the program.
+
+Mirrors is_state_visited, states_equal and the handling of loops around them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """References: what must be given back, pointers that may be null, locks, and invalidation of every copy.
 
-A reference is taken by a helper (a ring-buffer record, a dynptr, a socket), follows all copies of the pointer by its id,
-and must be released on every path before the program ends. Mirrors acquire_reference, release_reference,
+A reference is taken by a helper (a ring-buffer record, a dynptr, a socket), follows all copies of the pointer by its
+id, and must be released on every path before the program ends. Mirrors acquire_reference, release_reference,
 mark_ptr_or_null_regs and check_resource_leak.
 """
 

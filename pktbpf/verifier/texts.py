@@ -1,6 +1,6 @@
 """Instructions, registers and states in the wording of the kernel's verifier log.
 
-Mirrors print_bpf_insn, print_reg_state and print_verifier_state. Kernel addresses, which do not exist here, print as 0x0.
+Mirrors print_bpf_insn, print_reg_state and print_verifier_state. Kernel addresses do not exist here and print as 0x0.
 """
 
 from __future__ import annotations
@@ -68,7 +68,12 @@ def insn_text(insn: Insn, second: Insn | None = None) -> str:
 
 def _row_by_opcode(insn: Insn) -> Row | None:
     """What the opcode stands for where fields that must be zero are not."""
-    for plain in (insn._replace(off=0), insn._replace(imm=0), insn._replace(src=0), insn._replace(src=0, off=0, imm=0)):
+    fields: tuple[dict[str, int], ...] = (
+        {"off": 0}, {"imm": 0}, {"src": 0}, {"dst": 0}, {"src": 0, "off": 0, "imm": 0}, {"dst": 0, "src": 0, "off": 0},
+        {"dst": 0, "src": 0, "off": 0, "imm": 0},
+    )  # fmt: skip
+    for zero in fields:
+        plain = insn._replace(**zero)
         if plain.row is not None:
             return plain.row
     return None

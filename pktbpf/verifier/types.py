@@ -57,22 +57,23 @@ class FunctionTypes:
             if number and not found.returns_int and function.tail_call:
                 invalid("tail_call is only allowed in functions that return 'int'.")
 
-    def _of(self, number: int) -> FunctionType | None:
+    def of(self, number: int) -> FunctionType | None:
+        """What is known of function `number`."""
         return self.table.get(self.layout.functions[number].start)
 
     def is_global(self, number: int) -> bool:
         """Whether function `number` is verified on its own."""
-        found = self._of(number)
+        found = self.of(number)
         return found is not None and found.linkage == "global"
 
     def name(self, number: int) -> str:
         """Its name, empty without BTF."""
-        found = self._of(number)
+        found = self.of(number)
         return found.name if found is not None else ""
 
     def check_call(self, walk: Walk, number: int) -> Problem | None:
         """Whether the arguments of a call to a global function fit its types; the kernel's words if not."""
-        found = self._of(number)
+        found = self.of(number)
         if found is None:
             return errno.EINVAL, ()
         if found.linkage != "global":
@@ -85,7 +86,7 @@ class FunctionTypes:
         """Number of the function whose address is taken; it must be static and have type information."""
         number = self.layout.function_starting(target)
         assert number is not None
-        found = self._of(number)
+        found = self.of(number)
         if found is None:
             invalid("missing btf func_info")
         if found.linkage != "static":

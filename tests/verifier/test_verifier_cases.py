@@ -1,11 +1,10 @@
-"""Programs on which pktbpf and the kernel once differed, or that stand for a rule: ours, and the live kernel's verdict."""
+"""Programs on which pktbpf and the kernel once differed, or that stand for a rule: our verdict and the live one."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-
 from verifier_cases import Case, cases, ours
 from verifier_oracle import Oracle
 

@@ -12,11 +12,11 @@ import os
 from collections import Counter
 
 import pytest
-
-from pktbpf.verifier import walk
 from verifier_cases import ours
 from verifier_generate import programs
 from verifier_oracle import MAPS, Oracle, Verdict
+
+from pktbpf.verifier import walk
 
 SEED = int(os.environ.get("PKTBPF_VERIFIER_SEED", "1000000"))
 COUNT = int(os.environ.get("PKTBPF_VERIFIER_COUNT", "8000"))
@@ -80,7 +80,7 @@ def test_verdicts_are_the_kernels(oracle: Oracle, privilege: str, monkeypatch: p
     seen, different = compare(oracle, privilege, SEED, COUNT)
     assert not different, "\n".join(different[:20])
     assert seen["unjudged"] * 1000 <= COUNT, seen
-    assert seen["accepted"] > COUNT // 5 and seen["refused"] > COUNT // 5, seen
+    assert min(seen["accepted"], seen["refused"]) > COUNT // 5, seen
 
 
 @pytest.mark.long

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from verifier_oracle import MAPS, Verdict
+
 from pktbpf.errors import ProgramRefused
 from pktbpf.isa.extended import Insn
 from pktbpf.program import Program
 from pktbpf.verifier import verify
-from verifier_oracle import MAPS, Verdict
 
 FOLDER = Path(__file__).parent.parent / "cases" / "verifier"
 
@@ -29,16 +30,20 @@ class Case:
     insns: tuple[Insn, ...]
 
 
-def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True) -> Verdict:
-    """The verdict of pktbpf."""
+def made(insns: tuple[Insn, ...], *, gpl: bool = True) -> Program:
+    """The program, its maps found by their numbers."""
     maps = {
         i: MAPS[insn.imm][0]
         for i, insn in enumerate(insns)
         if insn.code == 0x18 and insn.src in (1, 2) and 0 <= insn.imm < len(MAPS)
     }
-    program = Program(insns, maps=maps, license="GPL" if gpl else "Proprietary")
+    return Program(insns, maps=maps, license="GPL" if gpl else "Proprietary")
+
+
+def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True) -> Verdict:
+    """The verdict of pktbpf."""
     try:
-        verify(program, privilege=privilege)
+        verify(made(insns, gpl=gpl), privilege=privilege)
     except ProgramRefused as refused:
         return Verdict(refused.errno, refused.insn, refused.reason)
     return Verdict(0)

@@ -1,11 +1,13 @@
+# ruff: noqa: E501
 """More nearly right programs: every helper with arguments made for its types, linked values, spills, many joins."""
 
 from __future__ import annotations
 
 import random
 
-from pktbpf.abi.helpers import ROWS, Arg, Helper
 from verifier_generate import EDGES, Code, I, Maker, call, ldmap, mov, movr
+
+from pktbpf.abi.helpers import ROWS, Arg, Helper
 
 # Maps by number (verifier_oracle.MAPS) that a helper takes.
 MAP_OF = {
@@ -65,7 +67,11 @@ def size(m: Maker, number: int) -> None:
     if kind < 0.5:
         m.code.append(I(0x57, number, 0, 0, r.choice((7, 15, 31, 63, 64))))
     elif kind < 0.8:
-        m.code += [I(r.choice((0x25, 0x65, 0x26)), number, 0, 1, r.choice((8, 16, 63))), I(0x05, 0, 0, 1), mov(number, 4)]
+        m.code += [
+            I(r.choice((0x25, 0x65, 0x26)), number, 0, 1, r.choice((8, 16, 63))),
+            I(0x05, 0, 0, 1),
+            mov(number, 4),
+        ]
     if r.random() < 0.4:
         m.code.append(I(0x07, number, 0, 0, r.choice((1, 8, -1))))
 
@@ -116,7 +122,7 @@ def linked(rng: random.Random) -> Code:
             m.code.append(I(rng.choice((0x79, 0x61, 0x69)), rng.choice((0, 1, 2, 3)), 10, -rng.choice((8, 16, 4))))
         else:
             known = m.some()
-            m.branch(lambda: m.code.append(I(0x07, known, 0, 0, 1)))
+            m.branch(lambda known=known: m.code.append(I(0x07, known, 0, 0, 1)))  # type: ignore[misc]
     n = m.some()
     limit = rng.choice((7, 15, 56, 63, 64, 48))
     m.code += [I(rng.choice((0x25, 0x65, 0x35, 0x26)), n, 0, 4, limit), I(0x18, 4, 2, 0, 2), I(0)]
@@ -125,7 +131,7 @@ def linked(rng: random.Random) -> Code:
 
 
 def spills(rng: random.Random, privilege: str = "root") -> Code:
-    """Registers of all kinds to the stack and back in several sizes, through pointers with constant and varying offsets."""
+    """Registers of all kinds to the stack and back in several sizes, at constant and varying offsets."""
     m = Maker(rng)
     m.code.append(movr(6, 1))
     if privilege == "none" or rng.random() < 0.5:
@@ -204,7 +210,9 @@ def pointers(rng: random.Random) -> Code:
             m.code.append(I(rng.choice((0x1D, 0x5D, 0x2D, 0xAD, 0x1E)), 8, rng.choice((7, 6, 8, 10)), 0))
         else:
             m.code += [movr(9, 8), rng.choice((I(0x1F, 9, 8), I(0x87, 9), I(0x0F, 9, 8), I(0xD7, 9, 0, 0, 32)))]
-    m.code.append(rng.choice((I(0x71, 1, 8), I(0x79, 1, 8, -8), I(0x72, 8, 0, 4, 1), I(0x71, 1, 8, 1), I(0x73, 8, 7, 0))))
+    m.code.append(
+        rng.choice((I(0x71, 1, 8), I(0x79, 1, 8, -8), I(0x72, 8, 0, 4, 1), I(0x71, 1, 8, 1), I(0x73, 8, 7, 0)))
+    )
     return m.end()
 
 
@@ -215,8 +223,12 @@ def encodings(rng: random.Random) -> Code:
     fill(m, 0.5)
     m.statements(3)
     small = (0, 0, 0, 1, 2, 8, 16, 32, 64, -8, -16)
-    code = rng.choice((rng.randrange(256), rng.choice((0xC3, 0xDB, 0xD3, 0x18, 0x05, 0x06, 0x8D, 0x85, 0xE5, 0xD4, 0xBF, 0xB7))))
-    m.code.append(I(code, rng.randrange(11), rng.choice((0, 0, 1, 2, rng.randrange(16))), rng.choice(small), rng.choice(small)))
+    code = rng.choice(
+        (rng.randrange(256), rng.choice((0xC3, 0xDB, 0xD3, 0x18, 0x05, 0x06, 0x8D, 0x85, 0xE5, 0xD4, 0xBF, 0xB7)))
+    )
+    m.code.append(
+        I(code, rng.randrange(11), rng.choice((0, 0, 1, 2, rng.randrange(16))), rng.choice(small), rng.choice(small))
+    )
     if code == 0xC3 or code == 0xDB:
         imm = rng.choice((0, 1, 0x40, 0x41, 0x50, 0x51, 0xA0, 0xA1, 0xE1, 0xF1, 0x100, 0x110, 0x20))
         m.code[-1] = m.code[-1]._replace(dst=10, src=rng.choice((6, 7, 8)), off=-rng.choice((8, 16, 4)), imm=imm)

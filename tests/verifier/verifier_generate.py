@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from pktbpf.isa.extended import Insn
 
-I = Insn
+I = Insn  # noqa: E741
 Code = list[Insn]
 EXIT = I(0x95)
 
@@ -169,7 +169,11 @@ def _use(m: Maker, n: int) -> None:
         if m.code[-1].code == 0x72:
             m.code[-1] = I(0x72, 1, 0, 0, 5)
     else:
-        m.code += [I(0x57, n, 0, 0, r.choice((7, 15, 31, 8))), movr(1, 10), I(0x07, 1, 0, 0, -r.choice((8, 16, 32, 64)))]
+        m.code += [
+            I(0x57, n, 0, 0, r.choice((7, 15, 31, 8))),
+            movr(1, 10),
+            I(0x07, 1, 0, 0, -r.choice((8, 16, 32, 64))),
+        ]
         m.code += [I(0x0F, 1, n), r.choice((I(0x71, 2, 1), I(0x72, 1, 0, 0, 0), I(0x73, 1, n), I(0x79, 2, 1)))]
 
 
@@ -343,9 +347,7 @@ def calls(rng: random.Random) -> Code:
     main.code += [mov(0, 0), EXIT]
     entry = len(main.code)
     main.code[at] = I(0x85, 0, 1, 0, entry - at - 1)
-    second = None
     if rng.random() < 0.3:
-        second = len(main.code)
         main.code.insert(at + 1, I(0x85, 0, 1, 0, 0))
         entry += 1
         main.code[at] = I(0x85, 0, 1, 0, entry - at - 1)
@@ -366,7 +368,7 @@ def calls(rng: random.Random) -> Code:
         body.branch(lambda: body.code.append(mov(0, rng.choice((1, 63, 80)))))
     if rng.random() < 0.3:
         body.stack()
-    return main.code + [*body.code, EXIT]
+    return [*main.code, *body.code, EXIT]
 
 
 def loops(rng: random.Random) -> Code:
@@ -411,7 +413,14 @@ def dynptrs(rng: random.Random) -> Code:
     m.code.append(movr(6, 1))
     ring = rng.random() < 0.5
     if ring:
-        m.code += [*ldmap(1, 6), mov(2, rng.choice((8, 16, 32))), mov(3, 0), movr(4, 10), I(0x07, 4, 0, 0, -16), call(198)]
+        m.code += [
+            *ldmap(1, 6),
+            mov(2, rng.choice((8, 16, 32))),
+            mov(3, 0),
+            movr(4, 10),
+            I(0x07, 4, 0, 0, -16),
+            call(198),
+        ]
     else:
         m.code += [I(0x18, 1, 2, 0, 2), I(0), mov(2, rng.choice((8, 64, 0, 65))), mov(3, 0), movr(4, 10)]
         m.code += [I(0x07, 4, 0, 0, -16), call(197)]
@@ -435,14 +444,23 @@ def outer(rng: random.Random) -> Code:
     m = Maker(rng)
     m.code.append(movr(6, 1))
     if rng.random() < 0.5:
-        m.code += [I(0x62, 10, 0, -4, 0), *ldmap(1, 14), movr(2, 10), I(0x07, 2, 0, 0, -4), call(1), I(0x15, 0, 0, 0, 0)]
+        m.code += [
+            I(0x62, 10, 0, -4, 0),
+            *ldmap(1, 14),
+            movr(2, 10),
+            I(0x07, 2, 0, 0, -4),
+            call(1),
+            I(0x15, 0, 0, 0, 0),
+        ]
         at = len(m.code) - 1
         m.code += [movr(1, 0), movr(2, 10), I(0x07, 2, 0, 0, -4), call(1), I(0x15, 0, 0, 1, 0)]
         m.code.append(I(0x79, 1, 0, rng.choice((0, 4, 8))))
         m.code[at] = m.code[at]._replace(off=len(m.code) - at - 1)
     else:
         m.code += [I(0x79, 1, 6, 168), I(0x15, 1, 0, 1, 0)]
-        m.code.append(I(rng.choice((0x61, 0x69, 0x71, 0x79)), 2, 1, rng.choice((0, 4, 8, 24, 44, 48, 50, 52, 72, 76, 80))))
+        m.code.append(
+            I(rng.choice((0x61, 0x69, 0x71, 0x79)), 2, 1, rng.choice((0, 4, 8, 24, 44, 48, 50, 52, 72, 76, 80)))
+        )
     return m.end()
 
 
