@@ -69,7 +69,9 @@ class Options:
 @click.option("-r", "read", multiple=True, metavar="CAPTURE", help="A capture, as tcpdump names it.")
 @click.option("-F", "--filter", "filters", multiple=True, metavar="PROG",
               help="A file in any form, or a pcap-filter expression. Repeat for several filters.")  # fmt: skip
-@click.option("-w", "write", metavar="OUT", help="Write packets that any filter accepts; - is standard output.")
+@click.option("-w", "write", metavar="OUT",
+              help="Write packets that any filter accepts; - is standard output; the ending (.pcapng, .gz, ...)"
+                   " chooses the format.")  # fmt: skip
 @click.option("-c", "count", type=click.IntRange(min=1), metavar="N", help="Stop after N accepted packets.")
 @click.option("-y", "linktype", metavar="DLT", help="The link type that all packets must have.")
 @click.option("--attach", type=click.Choice(PROFILES), default="packet", help="The socket of the filter [packet].")
@@ -101,7 +103,8 @@ def command(**values: Any) -> int:
     """Run every packet of the captures through every filter.
 
     The summary goes to standard output, or to standard error when records, packet lines or -w - go to standard output.
-    With several filters, -w and -c count a packet that any of them accepts.
+    With several filters, -w and -c count a packet that any of them accepts. Bytes kept in the summary are captured
+    bytes, as -w saves them; kept in a record is what the socket would get of the packet as it was sent.
 
     \b
     Examples:
