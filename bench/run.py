@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-QUESTIONS = ("end_to_end", "hot_loop", "memory", "startup")
+QUESTIONS = ("end_to_end", "hot_loop", "maps", "memory", "startup")
 
 
 def main() -> None:

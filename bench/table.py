@@ -13,6 +13,7 @@ SECTION = re.compile(r"(<!-- bench: begin -->\n).*?(<!-- bench: end -->)", re.DO
 TITLES = {
     "end_to_end": "Read and filter a capture of {packets:,} packets, {bytes:.0f} MB, `{filter}`",
     "hot_loop": "The filter alone, same packets and program, `{filter}`",
+    "maps": "Maps: a capture of {packets:,} packets counted by protocol, {flows:,} flows in a hash table",
     "memory": "Peak memory of a replay",
     "startup": "Start-up, whole process",
 }
