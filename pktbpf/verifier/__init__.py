@@ -8,5 +8,6 @@ the walk knows how paths are explored, compared and pruned.
 from __future__ import annotations
 
 from pktbpf.verifier.check import verify
+from pktbpf.verifier.explanation import Explanation, VerifierRefused
 
-__all__ = ["verify"]
+__all__ = ["Explanation", "VerifierRefused", "verify"]

@@ -125,7 +125,7 @@ def _find(walk: Walk, number: int) -> Helper:
 def helper(walk: Walk, op: Op) -> None:
     """call helper"""
     walk.jumps += 1
-    _reserved(op)
+    check_reserved(op)
     if walk.state.locks and op.imm != 94:
         invalid("function calls are not allowed while holding a lock")
     row = _find(walk, op.imm)
@@ -148,7 +148,7 @@ def helper(walk: Walk, op: Op) -> None:
     walk.index += 1
 
 
-def _reserved(op: Op) -> None:
+def check_reserved(op: Op) -> None:
     if op.reg or (op.src != 2 and op.off) or op.src not in (0, 1, 2) or op.dst:
         invalid("BPF_CALL uses reserved fields")
 
@@ -156,7 +156,7 @@ def _reserved(op: Op) -> None:
 def kernel_function(walk: Walk, op: Op) -> None:
     """A call of a kernel function that the structural checks let through: number 0, refused unless never reached."""
     walk.jumps += 1
-    _reserved(op)
+    check_reserved(op)
     if walk.state.locks:
         invalid("function calls are not allowed while holding a lock")
     walk.unresolved_calls.add(walk.index)

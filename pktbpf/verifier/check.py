@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import time
 
-from pktbpf.errors import ProgramRefused, UsageError
+from pktbpf.errors import UsageError
 from pktbpf.program import Program, Verified
 from pktbpf.verifier import globals as global_functions
 from pktbpf.verifier.depth import check_depth
 from pktbpf.verifier.errors import Refusal, refuse, unsupported
-from pktbpf.verifier.hints import remedy
+from pktbpf.verifier.explanation import VerifierRefused, explain
 from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.log import LEVEL1, LEVEL2, NOTHING, Log
 from pktbpf.verifier.maps import MapTable
@@ -91,13 +91,13 @@ class _Check:
             depth = "+".join(str(function.stack) for function in layout.functions)
             self.log.finish(walk.statistics(), int((time.perf_counter() - began) * 1e6), depth, accepted=True)
 
-    def refused(self, problem: Refusal) -> ProgramRefused:
+    def refused(self, problem: Refusal) -> VerifierRefused:
         """The error that the caller sees."""
-        lines = problem.lines or ("",)
+        explanation = explain(problem, self.walk, self.program.insns)
         if self.log is None:
-            text = "\n".join(lines)
+            text = "\n".join(explanation.lines)
         else:
-            self.log.lines(lines)
+            self.log.lines(explanation.lines)
             self.log.finish(self.walk.statistics() if self.walk is not None else NOTHING, 0, "0", accepted=False)
             text = self.log.text
-        return ProgramRefused(problem.errno, problem.insn, lines[0], hint=remedy(lines[0]), log=text)
+        return VerifierRefused(problem.errno, explanation, log=text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pktbpf.verifier import memory, references
 from pktbpf.verifier.alu import readable, writable
-from pktbpf.verifier.calls import _reserved
+from pktbpf.verifier.calls import check_reserved
 from pktbpf.verifier.errors import denied, invalid
 from pktbpf.verifier.precision import mark_register
 from pktbpf.verifier.scalar import S64_MAX, S64_MIN, exact
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def local_call(walk: Walk, op: Op) -> None:
     """call pc+N"""
     walk.jumps += 1
-    _reserved(op)
+    check_reserved(op)
     number = walk.layout.function_starting(walk.index + op.imm + 1)
     assert number is not None
     problem = walk.types.check_call(walk, number)
@@ -71,13 +71,13 @@ def finish(walk: Walk) -> bool:
     outermost = len(state.frames) == 1
     references.check_nothing_held(walk, "BPF_EXIT instruction in main prog", locks=outermost)
     if not outermost:
-        _return(walk)
+        give_back(walk)
         return False
     _result(walk)
     return True
 
 
-def _return(walk: Walk) -> None:
+def give_back(walk: Walk) -> None:
     state = walk.state
     walk.live.refresh(state)
     callee, caller = state.frames[-1], state.frames[-2]

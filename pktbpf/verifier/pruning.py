@@ -189,6 +189,8 @@ def _last_byte(walk: Walk, letter: str, slot: Slot, other: Slot, ids: Ids, how: 
 
 
 def _held_alike(old: State, new: State, ids: Ids) -> bool:
+    if not (old.refs or new.refs or old.locks or new.locks or old.irq or new.irq or old.lock[0] or new.lock[0]):
+        return old.preempt == new.preempt and old.rcu == new.rcu and old.lock[1] is new.lock[1]
     if len(old.refs) != len(new.refs) or old.locks != new.locks or old.preempt != new.preempt or old.rcu != new.rcu:
         return False
     if not ids.match(old.irq, new.irq) or not ids.match(old.lock[0], new.lock[0]) or old.lock[1] is not new.lock[1]:
@@ -214,8 +216,12 @@ def equal(walk: Walk, old: State, new: State, how: int) -> bool:
         mask = live[old.at(number)]
         theirs = mine.regs
         for index, reg in enumerate(frame.regs):
-            if mask >> index & 1 and not _covers(walk, reg, theirs[index], ids, how):
-                return False
+            if mask >> index & 1:
+                other = theirs[index]
+                if reg is other and not reg.id and not reg.ref:
+                    continue
+                if not _covers(walk, reg, other, ids, how):
+                    return False
         if not _stack_covers(walk, frame, mine, ids, how):
             return False
     return True
@@ -232,10 +238,10 @@ def _maybe_looping(old: State, new: State) -> bool:
     """Registers equal to the byte, ids included: a loop that changes nothing."""
     if len(old.frames) != len(new.frames):
         return False
-    return all(
-        a is b or (a.same(b) and a.id == b.id and a.ref == b.ref)
-        for a, b in zip(old.frames[-1].regs, new.frames[-1].regs, strict=True)
-    )
+    for a, b in zip(old.frames[-1].regs, new.frames[-1].regs, strict=True):
+        if a is not b and not (a.v == b.v and a.id == b.id and a.ref == b.ref and a.same(b)):
+            return False
+    return True
 
 
 Chain = tuple[tuple[int, ...], int]
@@ -268,7 +274,7 @@ class Explored:
         self.jumps_before = 0
         self.insns_before = 0
 
-    def _bucket(self, index: int, callsite: int) -> list[State]:
+    def bucket(self, index: int, callsite: int) -> list[State]:
         key = ((index ^ callsite) & 0xFFFFFFFF) % len(self.walk.insns)
         found = self.buckets.get(key)
         if found is None:
@@ -414,7 +420,7 @@ class Explored:
         jumps = walk.jumps - self.jumps_before
         insns = walk.processed - self.insns_before
         keep = forced or (jumps >= 2 and insns >= 8)
-        bucket = self._bucket(index, current.frames[-1].callsite)
+        bucket = self.bucket(index, current.frames[-1].callsite)
         self._clean(bucket, index, current)
         count = 0
         for state in bucket[:]:

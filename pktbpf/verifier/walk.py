@@ -211,7 +211,7 @@ class Walk:
 
     def previous_entry(self, state: State, index: int) -> State | None:
         """The checkpoint of the round before, for a loop that comes back to `index`."""
-        bucket = self.explored._bucket(index, self.state.frames[-1].callsite)
+        bucket = self.explored.bucket(index, self.state.frames[-1].callsite)
         return pruning.find_entry(bucket, state, index)
 
     def widen(self, old: State, new: State) -> None:
@@ -330,7 +330,7 @@ class Walk:
 
 def finish_function(walk: Walk) -> None:
     """Return from the current function with what its register 0 holds."""
-    from pktbpf.verifier.functions import _return
+    from pktbpf.verifier.functions import give_back
 
-    _return(walk)
+    give_back(walk)
 
