@@ -149,6 +149,7 @@ def helper(walk: Walk, op: Op) -> None:
 
 
 def check_reserved(op: Op) -> None:
+    """Fields of a call instruction that mean nothing must be zero."""
     if op.reg or (op.src != 2 and op.off) or op.src not in (0, 1, 2) or op.dst:
         invalid("BPF_CALL uses reserved fields")
 

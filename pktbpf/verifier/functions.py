@@ -78,6 +78,7 @@ def finish(walk: Walk) -> bool:
 
 
 def give_back(walk: Walk) -> None:
+    """Return from a function of the program to its caller."""
     state = walk.state
     walk.live.refresh(state)
     callee, caller = state.frames[-1], state.frames[-2]

@@ -275,6 +275,7 @@ class Explored:
         self.insns_before = 0
 
     def bucket(self, index: int, callsite: int) -> list[State]:
+        """The checkpoints kept for an instruction reached from one call."""
         key = ((index ^ callsite) & 0xFFFFFFFF) % len(self.walk.insns)
         found = self.buckets.get(key)
         if found is None:
