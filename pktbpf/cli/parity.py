@@ -20,6 +20,7 @@ RIGS = ("unix", "packet", "packet-dgram", "udp", "raw-ip")
 @click.command()
 @click.argument("capture", required=False, metavar="CAPTURE")
 @click.option("-F", "--filter", "prog", metavar="PROG", help="A file in any form, or a pcap-filter expression.")
+@click.option("--program", "name", metavar="NAME", help="The program of an object that has several.")
 @click.option("--rig", type=click.Choice(RIGS), default="unix",
               help="The live socket; unix needs no root, the others a network namespace [unix].")  # fmt: skip
 @click.option("-c", "count", type=click.IntRange(min=1), metavar="N", help="Stop after N packets.")
@@ -68,6 +69,7 @@ def _capture(rig: Rig, options: dict[str, Any]) -> None:
         for part in replay_capture(
             options["capture"], options["prog"], rig, engine=options["engine"], extended=options["extended"],
             count=options["count"], optimize=not options["no_optimize"],
+            name=options["name"],
         ):  # fmt: skip
             total += part
     except Exception as error:
@@ -88,6 +90,9 @@ def _capture(rig: Rig, options: dict[str, Any]) -> None:
         raise failure
     if total.differing:
         raise CheckFailed(f"{len(total.differing)} of {total.pairs} verdicts differ from the live kernel's")
+    for one in total.maps:
+        if one.differing:
+            raise CheckFailed(f"map {one.name}: {one.differing} entries differ from the live kernel's")
 
 
 def _random(rig: Rig, options: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from pktbpf.isa.extended import Insn
 from pktbpf.isa.fields import PSEUDO_MAP_FD, PSEUDO_MAP_IDX_VALUE, PSEUDO_MAP_VALUE
 from pktbpf.kernel import syscall
+from pktbpf.kernel.maps import LiveMap
 from pktbpf.program import MapSpec, Program
 
 _VALUE_SOURCES = (PSEUDO_MAP_VALUE, PSEUDO_MAP_IDX_VALUE)
@@ -68,6 +69,10 @@ class Loaded:
             syscall.map_element(syscall.MAP_UPDATE_ELEM, fd, struct.pack("=I", index), struct.pack("=I", value))
         if getattr(definition, "frozen", False):
             syscall.bpf(syscall.MAP_FREEZE, struct.pack("=I", fd))
+
+    def live(self, spec: MapSpec) -> LiveMap:
+        """The map of a definition as an object to read and write; close it. KeyError for one that no program named."""
+        return LiveMap.of(self._maps[spec.name] if spec.name else self._anonymous[id(spec)], spec)
 
     def read(self, name: str, key: bytes, size: int) -> bytes:
         """`size` bytes of a value in the map called `name` (per-CPU maps: all processors'). Raises OSError."""

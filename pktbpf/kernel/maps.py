@@ -88,6 +88,15 @@ class LiveMap:
             extra=spec.extra,
         )  # fmt: skip
 
+    @classmethod
+    def of(cls, fd: int, spec: MapSpec) -> LiveMap:
+        """A map that there is already, by a descriptor of which this keeps a copy."""
+        one = cls.__new__(cls)
+        one.fd, one.kind, one.key_size = os.dup(fd), spec.kind, spec.key_size
+        size = spec.value_size
+        one.value_size = (size + 7) // 8 * 8 * possible_cpus() if spec.kind in _PERCPU else size
+        return one
+
     def __enter__(self) -> LiveMap:
         return self
 

@@ -41,12 +41,12 @@ class AdmissionDiffers(CheckFailed):
 
 def replay_capture(
     capture: str, argument: str, rig: Rig, *, engine: str = "interpreter", extended: bool = False,
-    count: int | None = None, optimize: bool = True,
+    count: int | None = None, optimize: bool = True, name: str | None = None,
 ) -> Iterator[Comparison]:  # fmt: skip
-    """The comparisons over a capture, chunk by chunk, in order; their sum is the whole.
+    """The comparisons over a capture, chunk by chunk, in order, then that of the maps; their sum is the whole.
 
-    count: stop after so many packets. Raises AdmissionDiffers, ProgramRefused (both sides refuse alike), LinkTypeError,
-    and whatever the capture or the filter raises.
+    count: stop after so many packets. name: which program of an object. Raises AdmissionDiffers, ProgramRefused (both
+    sides refuse alike), LinkTypeError, and whatever the capture or the filter raises.
     """
     prepared: dict[int | None, Session] = {}
     current: Session | None = None
@@ -61,13 +61,17 @@ def replay_capture(
                     )
                 key = linktype if expression else None
                 if key not in prepared:
-                    program = loader.load_filter_argument(argument, linktype=linktype, optimize=optimize)
+                    program = loader.load_filter_argument(
+                        argument, linktype=linktype, optimize=optimize, program=name
+                    )
                     prepared[key] = Session(verified_by_both(program, rig), rig, engine=engine, extended=extended)
                 if current is not prepared[key]:
                     if current is not None:
                         current.__exit__(None, None, None)
                     current = prepared[key].__enter__()
                 yield current.run(packets)
+        if current is not None:
+            yield current.contents()
     finally:
         if current is not None:
             current.__exit__(None, None, None)

@@ -24,6 +24,7 @@ from pktbpf.instance import Instance
 from pktbpf.kernel.loading import Loaded
 from pktbpf.kernel.observed import Observed
 from pktbpf.kernel.rigs import Rig
+from pktbpf.parity.contents import Contents, compare_maps
 from pktbpf.program import INTERNAL_NAMES, Program, Verified
 
 _CALL, _PRANDOM = 0x85, 7
@@ -62,7 +63,8 @@ class Comparison:
     """pairs: program-packet pairs compared. accepted: those that the kernel took. undelivered: packets that no
     socket of the rig gets. unpredictable: packets whose verdict hangs on a random number or on how the
     kernel laid them out in memory; neither is compared.
-    differing: 0-based numbers of the packets with different verdicts. first: the first of them in full."""
+    differing: 0-based numbers of the packets with different verdicts. first: the first of them in full. maps: contents
+    of the maps after the last packet, where they were asked for."""
 
     pairs: int = 0
     accepted: int = 0
@@ -70,6 +72,7 @@ class Comparison:
     unpredictable: int = 0
     differing: tuple[int, ...] = ()
     first: Difference | None = None
+    maps: tuple[Contents, ...] = ()
 
     @property
     def equal(self) -> int:
@@ -91,6 +94,7 @@ class Comparison:
             self.unpredictable + other.unpredictable,
             self.differing + tuple(row + self.packets for row in other.differing),
             self.first or moved,
+            other.maps or self.maps,
         )
 
 
@@ -112,9 +116,11 @@ class Session:
         env = env or Env()
         # More seeds than one tell which verdicts hang on a random number.
         seeds = range(env.seed, env.seed + (_SEEDS if uses_random(self.program) else 1))
+        instances = [Instance(admit=verify) for _ in seeds]
+        bound = [instance.bind(verified) for instance in instances]
+        self._ours, self._maps = bound[0].program, instances[0].maps
         self._runners = [
-            engines.get(engine).prepare(Instance(admit=verify).bind(verified), replace(env, seed=seed))
-            for seed in seeds
+            engines.get(engine).prepare(one, replace(env, seed=seed)) for one, seed in zip(bound, seeds, strict=True)
         ]
         self._loaded = Loaded()
 
@@ -154,6 +160,12 @@ class Session:
             steady &= observed.skbs.length <= self.rig.linear
         kept = profile(self.rig.profile).kept(first.verdict, observed.skbs.length)
         return judge(observed, first, kept, steady)
+
+    def contents(self) -> Comparison:
+        """No packets, but both sides' maps as they are now."""
+        if not self._maps:
+            return Comparison()
+        return Comparison(maps=compare_maps(self._ours, self._maps, self._loaded))
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pktbpf.parity import contents
 from pktbpf.parity.compare import Comparison, Difference, Verdict
 
 _JIT = {"0": "off", "1": "on", "2": "on, with a debug trace"}
@@ -44,6 +45,7 @@ def as_text(total: Comparison, heading: list[tuple[str, str]]) -> str:
     lines = [f"{name:<{width}}  {value}" for name, value in rows]
     if total.first is not None:
         lines += ["", *difference_lines(total.first)]
+    lines += contents.lines(total.maps)
     return "\n".join(lines)
 
 
@@ -84,6 +86,7 @@ def as_object(total: Comparison, **fields: Any) -> dict[str, Any]:
         "unpredictable": total.unpredictable,
         "differing_packets": [row + 1 for row in total.differing[:1000]],
         "first": None if total.first is None else _difference(total.first),
+        "maps": contents.as_objects(total.maps),
     }
 
 
