@@ -21,6 +21,7 @@ from pktbpf.isa.extended import Insn, Kind, Row
 from pktbpf.program import Program
 
 IMMEDIATE = 0x80
+ZERO = 11  # a register of the loop that no instruction can name; it stays 0
 
 _ALU = ("ADD", "SUB", "MUL", "DIV", "OR", "AND", "LSH", "RSH", "MOD", "XOR", "MOV", "ARSH", "SDIV", "SMOD", "NEG",
         "MOVSX8", "MOVSX16", "MOVSX32")  # fmt: skip
@@ -33,8 +34,7 @@ OPERATIONS: tuple[str, ...] = (
     *(f"{name}64" for name in _ALU), *(f"{name}32" for name in _ALU[:-1]),
     *(f"{name}64" for name in _JUMP), *(f"{name}32" for name in _JUMP),
     "MASK", "SWAP16", "SWAP32", "SWAP64", "LDX", "LDSX", "ST", "STX", "ATOMIC",
-    "LD_ABS_B", "LD_ABS_H", "LD_ABS_W", "LD_IND_B", "LD_IND_H", "LD_IND_W",
-    "ABS_B_JUMP", "ABS_H_JUMP", "ABS_W_JUMP", "IND_H_JUMP", "RETURN_IMM", "HEADER_LENGTH",
+    "PACKET", "PACKET_JUMP", "RETURN_IMM", "HEADER_LENGTH",
 )  # fmt: skip
 OP: dict[str, int] = {name: number for number, name in enumerate(OPERATIONS)}
 
@@ -159,7 +159,9 @@ def operation_of(row: Row) -> int:
             return OP["CALL_HELPER"] if row.operation == "HELPER" else OP["CALL_LOCAL"]
         case Kind.LOAD_IMM64:
             return OP["LD_IMM64"]
-        case Kind.PACKET | Kind.JUMP | Kind.MAY_GOTO | Kind.EXIT:
+        case Kind.PACKET:
+            return OP["PACKET"]
+        case Kind.JUMP | Kind.MAY_GOTO | Kind.EXIT:
             return OP[row.name]
 
 
@@ -183,9 +185,17 @@ def _pack(insns: tuple[Insn, ...], pc: int, insn: Insn, second: frozenset[int]) 
         return _pack_memory(row, insn, operation)
     if row.kind is Kind.ATOMIC:
         return word(operation, insn.dst, insn.src, insn.off, insn.imm | row.size << 16)
+    if row.kind is Kind.PACKET:
+        return word(operation, *_packet_operands(insn, row), 0, insn.imm)
     if row.name == "MAY_GOTO" or row.kind is Kind.SWAP:
         return word(operation, insn.dst, 0, insn.off, row.bits)
     return word(operation, insn.dst, insn.src, insn.off, insn.imm)
+
+
+def _packet_operands(insn: Insn, row: Row) -> tuple[int, int]:
+    """(dst, src) of a packet load's word: a 32-bit load shifted right by 8 * (dst >> 1) leaves the bytes wanted, and
+    the offset is imm plus src, a register that stays zero for an absolute one. So one branch serves all six."""
+    return (4 - row.size) << 1, insn.src if row.operation == "IND" else ZERO
 
 
 def _pack_memory(row: Row, insn: Insn, operation: int) -> int:
@@ -200,7 +210,6 @@ _PROLOGUE = (Insn(0xB4, 0), Insn(0xB4, 7), Insn(0xBF, 6, 1))
 _MSH_TAIL = (
     Insn(0x54, 0, imm=15), Insn(0x64, 0, imm=2), Insn(0xBF, 2, 7), Insn(0xBF, 7, 0), Insn(0xBF, 0, 2),
 )  # fmt: skip
-_FUSED_LOADS = {0x30: "ABS_B_JUMP", 0x28: "ABS_H_JUMP", 0x20: "ABS_W_JUMP", 0x48: "IND_H_JUMP"}
 
 
 def _fuse_all(insns: tuple[Insn, ...], words: NDArray[np.uint64]) -> int:
@@ -218,18 +227,21 @@ def _fused(insns: tuple[Insn, ...], plain: list[int], pc: int) -> int | None:
         return word(OP["RETURN_IMM"], imm=insn.imm)
     if insn == Insn(0xBF, 7, 0) and following.imm >= 0 and following == Insn(0x30, imm=following.imm):
         return word(OP["HEADER_LENGTH"], imm=following.imm) if insns[pc + 2 : pc + 7] == _MSH_TAIL else None
-    if insn.code in _FUSED_LOADS and plain[pc] != OP["FAULT_OPCODE"] and insn.imm >= 0:
+    if plain[pc] == OP["PACKET"] and insn.imm >= 0:
         return _fused_compare(insns, plain, pc)
     return None
 
 
 def _fused_compare(insns: tuple[Insn, ...], plain: list[int], pc: int) -> int | None:
-    """A packet load and the equality test after it. dst tells the sense (1: JEQ, 0: JNE); the distance of the load's
-    word leads past a JA that follows the test, 0 where none does."""
+    """A packet load and the equality test after it. Bit 0 of dst tells the sense (1: JEQ, 0: JNE); the distance of
+    the load's word leads past a JA that follows the test, 0 where none does."""
     insn, jump = insns[pc], insns[pc + 1]
     if plain[pc + 1] not in (OP["JEQ64"], OP["JNE64"]) or jump.code & 0x08 or jump.dst or jump.imm < 0 or jump.off < 0:
         return None
     past = 0
     if pc + 2 < len(insns) and plain[pc + 2] == OP["JA"] and 0 <= insns[pc + 2].off < 0x7FFE:
         past = insns[pc + 2].off + 1
-    return word(OP[_FUSED_LOADS[insn.code]], 1 if jump.code == 0x15 else 0, insn.src, past, insn.imm)
+    row = insn.row
+    assert row is not None, "only packet loads come here"
+    dst, src = _packet_operands(insn, row)
+    return word(OP["PACKET_JUMP"], dst | (jump.code == 0x15), src, past, insn.imm)

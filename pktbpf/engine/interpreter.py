@@ -77,7 +77,7 @@ from pktbpf.engine.rare_timers import T_RUNNING, call_timers, expired
 from pktbpf.engine.supported import why_not
 from pktbpf.engine.trace import TraceRecord, take
 from pktbpf.errors import ProgramRefused
-from pktbpf.hot import Bytes, Ints, Scalar, Words, hot, load_be16, load_be32, load_u8, peek64, poke64
+from pktbpf.hot import Bytes, Ints, Scalar, Words, hot, load_be32, load_u8, peek64, poke64
 from pktbpf.maps.layout import FIRST_NUMBER, KEY_SIZE, KIND, MAP_POINTER, MAX_ENTRIES, STRIDE, round_up
 from pktbpf.maps.layout import clear as clear_memory
 from pktbpf.program import Verified
@@ -107,11 +107,8 @@ JEQ32, JGT32, JGE32, JSET32, JNE32, JSGT32, JSGE32, JLT32, JLE32, JSLT32, JSLE32
 MASK, SWAP16, SWAP32, SWAP64, LDX, LDSX, ST, STX, ATOMIC = (
     OP[n] for n in ("MASK", "SWAP16", "SWAP32", "SWAP64", "LDX", "LDSX", "ST", "STX", "ATOMIC")
 )
-LD_ABS_B, LD_ABS_H, LD_ABS_W, LD_IND_B, LD_IND_H, LD_IND_W = (
-    OP[n] for n in ("LD_ABS_B", "LD_ABS_H", "LD_ABS_W", "LD_IND_B", "LD_IND_H", "LD_IND_W")
-)
-ABS_B_JUMP, ABS_H_JUMP, ABS_W_JUMP, IND_H_JUMP, RETURN_IMM, HEADER_LENGTH = (
-    OP[n] for n in ("ABS_B_JUMP", "ABS_H_JUMP", "ABS_W_JUMP", "IND_H_JUMP", "RETURN_IMM", "HEADER_LENGTH")
+PACKET, PACKET_JUMP, RETURN_IMM, HEADER_LENGTH = (
+    OP[n] for n in ("PACKET", "PACKET_JUMP", "RETURN_IMM", "HEADER_LENGTH")
 )
 
 F_INDETERMINATE, F_OPCODE, F_JUMP, F_MEMORY, F_BUDGET, F_CALL, F_DEPTH, F_CONTEXT = (
@@ -119,7 +116,7 @@ F_INDETERMINATE, F_OPCODE, F_JUMP, F_MEMORY, F_BUDGET, F_CALL, F_DEPTH, F_CONTEX
                      Fault.CONTEXT)
 )  # fmt: skip
 
-U1, U2, U4, U8, U15, U31, U63, U512 = (np.uint64(n) for n in (1, 2, 4, 8, 15, 31, 63, STACK_SIZE))
+U1, U2, U3, U4, U8, U15, U31, U63, U512 = (np.uint64(n) for n in (1, 2, 3, 4, 8, 15, 31, 63, STACK_SIZE))
 R_READ, R_WRITE, R_BOTH = np.uint64(READ), np.uint64(WRITE), np.uint64(READ | WRITE)
 ARRAY = KINDS["ARRAY"].number
 FIRST_MAP = np.uint64(FIRST_NUMBER)
@@ -282,29 +279,15 @@ def run_batch(
             if fuel < 0:
                 failure = F_BUDGET
                 break
-            if op == ABS_H_JUMP or op == ABS_B_JUMP or op == ABS_W_JUMP or op == IND_H_JUMP:
-                where = imm & M32
-                if op == ABS_H_JUMP:
-                    width = U2
-                elif op == ABS_B_JUMP:
-                    width = U1
-                elif op == ABS_W_JUMP:
-                    width = U4
-                else:
-                    width = U2
-                    where = (regs[src] + imm) & M32
-                if where + width <= have:
-                    at = begin + where
-                    if width == U2:
-                        value = load_be16(data, at)
-                    elif width == U1:
-                        value = load_u8(data, at)
-                    else:
-                        value = load_be32(data, at)
+            if op == PACKET_JUMP:
+                where = (regs[src] + imm) & M32
+                if where + U4 <= have:
+                    value = load_be32(data, begin + where) >> ((dst >> U1) << U3)
                 else:
                     value, outcome = fetch(
-                        data, base[number], size, captured[number], head[number], mac, network, where, np.int64(width)
-                    )
+                        data, base[number], size, captured[number], head[number], mac, network, where,
+                        np.int64(U4 - (dst >> U1)),
+                    )  # fmt: skip
                     if outcome != LOADED:
                         if outcome == UNKNOWN:
                             failure = F_INDETERMINATE
@@ -313,7 +296,7 @@ def run_batch(
                         continue
                 regs[U0] = value
                 test = words[np.uint64(pc)]
-                if (value == (test >> U32)) == (dst == U1):
+                if (value == (test >> U32)) == ((dst & U1) != U0):
                     pc += np.int64((test >> U16) & np.uint64(0xFFFF)) + 1
                 else:
                     pc += np.int64((word >> U16) & np.uint64(0xFFFF)) + 1
@@ -376,31 +359,15 @@ def run_batch(
                     pc += np.int64(np.int16(word >> U16))
             elif op == JA:
                 pc += np.int64(np.int16(word >> U16))
-            elif (
-                op == LD_ABS_B or op == LD_ABS_H or op == LD_ABS_W or op == LD_IND_B or op == LD_IND_H or op == LD_IND_W
-            ):
-                if op == LD_ABS_B or op == LD_ABS_H or op == LD_ABS_W:
-                    where = imm & M32
-                else:
-                    where = (regs[src] + imm) & M32
-                if op == LD_ABS_H or op == LD_IND_H:
-                    width = U2
-                elif op == LD_ABS_W or op == LD_IND_W:
-                    width = U4
-                else:
-                    width = U1
-                if where + width <= have:
-                    at = begin + where
-                    if width == U2:
-                        value = load_be16(data, at)
-                    elif width == U1:
-                        value = load_u8(data, at)
-                    else:
-                        value = load_be32(data, at)
+            elif op == PACKET:
+                where = (regs[src] + imm) & M32
+                if where + U4 <= have:
+                    value = load_be32(data, begin + where) >> ((dst >> U1) << U3)
                 else:
                     value, outcome = fetch(
-                        data, base[number], size, captured[number], head[number], mac, network, where, np.int64(width)
-                    )
+                        data, base[number], size, captured[number], head[number], mac, network, where,
+                        np.int64(U4 - (dst >> U1)),
+                    )  # fmt: skip
                     if outcome != LOADED:
                         if outcome == UNKNOWN:
                             failure = F_INDETERMINATE
