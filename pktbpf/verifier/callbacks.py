@@ -15,7 +15,7 @@ from pktbpf.verifier.precision import mark_register
 from pktbpf.verifier.state import BTF, DYNPTR, MAP_KEY, MAP_PTR, MAP_VALUE, SCALAR, Frame, Reg, State
 
 if TYPE_CHECKING:
-    from pktbpf.verifier.calls import Call
+    from pktbpf.verifier.arguments import Call
     from pktbpf.verifier.maps import MapInfo
     from pktbpf.verifier.walk import Walk
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from pktbpf.verifier import calls, memory, scalar
+from pktbpf.verifier import arguments, memory, scalar
 from pktbpf.verifier.branches import not_null
 from pktbpf.verifier.errors import Refusal, invalid
 from pktbpf.verifier.state import CTX, MEM, OR_NULL, SCALAR, Frame, Reg
@@ -69,7 +69,7 @@ def _match_memory(walk: Walk, number: int, size: int) -> None:
         walk.regs[number] = not_null(reg)
     try:
         for write in (False, True):
-            calls.check_memory(walk, number, size, write=write, zero_allowed=True, call=None, raw=False)
+            arguments.check_memory(walk, number, size, write=write, zero_allowed=True, call=None, raw=False)
     finally:
         walk.regs[number] = reg
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pickle
 import re
 import struct
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from pktbpf.isa.extended import Insn
 from pktbpf.program import MapSpec
 
 SYSCTL = Path("/proc/sys/kernel/unprivileged_bpf_disabled")
+LOCK = Path(tempfile.gettempdir()) / "pktbpf-unprivileged-bpf.lock"
 NUMBERS = {
     "HASH": 1, "ARRAY": 2, "PROG_ARRAY": 3, "PERF_EVENT_ARRAY": 4, "PERCPU_HASH": 5, "PERCPU_ARRAY": 6,
     "CGROUP_ARRAY": 8, "LRU_HASH": 9, "LRU_PERCPU_HASH": 10, "LPM_TRIE": 11, "ARRAY_OF_MAPS": 12, "HASH_OF_MAPS": 13,
@@ -125,6 +128,30 @@ def parse(number: int, log: str) -> Verdict:
     return Verdict(number, insn, rest[0] if rest else "", log)
 
 
+@contextlib.contextmanager
+def _unprivileged_allowed() -> Iterator[None]:
+    """The sysctl is 0 meanwhile; the last of several processes that need it so at the same time puts it back."""
+    with LOCK.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            lock.write(SYSCTL.read_text())
+            lock.flush()
+            SYSCTL.write_text("0")
+        except BlockingIOError:
+            pass  # another process has set it
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock.seek(0)
+                SYSCTL.write_text(lock.read())
+            except BlockingIOError:
+                pass  # it will put it back
+
+
 class Oracle:
     """The kernel. `verdict` answers for "root" and, inside `unprivileged()`, for "none"."""
 
@@ -169,8 +196,10 @@ class Oracle:
     @contextlib.contextmanager
     def unprivileged(self, privilege: str = "none") -> Iterator[None]:
         """A child that is nobody (or has CAP_BPF alone) answers meanwhile."""
-        before = "2\n"
-        SYSCTL.write_text("0")
+        with _unprivileged_allowed():
+            yield from self._with_child(privilege)
+
+    def _with_child(self, privilege: str) -> Iterator[None]:
         ask, answer = os.pipe(), os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -190,7 +219,6 @@ class Oracle:
             os.close(answer[0])
             os.waitpid(pid, 0)
             self._child = None
-            SYSCTL.write_text(before)
 
 
 def _read(fd: int, size: int) -> bytes:
