@@ -86,7 +86,8 @@ class Program:
 
     maps: slot number of a 64-bit immediate -> the map it names (a MapSpec, or a live map). license: as in the object.
     classic: the program this is the translation of. starts: slot at which each classic instruction begins.
-    btf: debug information of the object (functions, lines), opaque here; None for none.
+    btf: debug information of the object (functions, lines), opaque here; None for none. kfuncs: slot of a call of a
+    kernel function -> its name, since the number in the instruction differs from kernel to kernel.
     """
 
     insns: tuple[Insn, ...]
@@ -98,6 +99,7 @@ class Program:
     origin: str = ""
     lines: Mapping[int, str] = field(default_factory=dict, compare=False)
     btf: Any = field(default=None, compare=False)
+    kfuncs: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def from_bytes(cls, raw: bytes, **kwargs: Any) -> Self:

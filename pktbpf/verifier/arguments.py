@@ -116,7 +116,7 @@ def check(walk: Walk, call: Call, args: tuple[Arg, ...], position: int, arg: Arg
         return
     if not (reg.is_null and arg.null):
         _check_kind(walk, call, number, reg, arg)
-        _check_offset(reg, number, arg)
+        check_offset(reg, number, arg)
     if arg.release:
         _check_release(walk, call, number, reg, arg)
     if reg.ref and kind != "kptr":
@@ -151,7 +151,8 @@ def _check_kind(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> None
         denied(f"R{number} is of type {reg.obj} but sock_common is expected")
 
 
-def _check_offset(reg: Reg, number: int, arg: Arg) -> None:
+def check_offset(reg: Reg, number: int, arg: Arg) -> None:
+    """Pointers of most kinds must be as they were handed out."""
     if arg.release:
         if arg.kind == "dynptr" and reg.kind == STACK:
             return
@@ -262,17 +263,30 @@ def _fixed(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...],
         memory.check_alignment(reg, 0, arg.size, True)
 
 
-def _size(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
+def check_sized(walk: Walk, number: int, *, write: bool) -> None:
+    """Memory from register `number` whose size is in the next register, for a kernel function; zero is allowed."""
+    reg = walk.regs[number + 1]
+    _check_size(reg, number + 1, zero_allowed=True)
+    check_memory(walk, number, reg.v[5], write=write, zero_allowed=True, call=None, raw=False)
+    mark_register(walk, number + 1)
+
+
+def _check_size(reg: Reg, number: int, zero_allowed: bool) -> None:
     v = reg.v
-    zero_allowed = arg.kind == "size0"
-    call.size_bound = v[5]
-    buffer = args[number - 2]
     if v[2] < 0:
         denied(f"R{number} min value is negative, either use unsigned or 'var &= const'")
     if v[4] == 0 and not zero_allowed:
         denied(f"R{number} invalid zero-sized read: u64=[{v[4]},{scalar.signed64(v[5])}]")
     if v[5] >= MAX_VARIABLE_SIZE:
         denied(f"R{number} unbounded memory access, use 'var &= const' or 'if (var < const)'")
+
+
+def _size(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
+    v = reg.v
+    zero_allowed = arg.kind == "size0"
+    call.size_bound = v[5]
+    buffer = args[number - 2]
+    _check_size(reg, number, zero_allowed)
     check_memory(
         walk,
         number - 1,
@@ -301,16 +315,16 @@ def _dynptr(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...]
 
 
 def _spin_lock(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
-    _field_pointer(reg, number, "spin_lock", "bpf_spin_lock")
+    field_pointer(reg, number, "spin_lock", "bpf_spin_lock")
 
 
 def _timer(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
-    _field_pointer(reg, number, "timer", "bpf_timer")
+    field_pointer(reg, number, "timer", "bpf_timer")
     call.info = reg.obj
     call.map_uid = reg.uid
 
 
-def _field_pointer(reg: Reg, number: int, kind: str, text: str) -> None:
+def field_pointer(reg: Reg, number: int, kind: str, text: str) -> None:
     """The pointer must name exactly that field of a map value."""
     if reg.v[1]:
         invalid(f"R{number} doesn't have constant offset. {text} has to be at the constant offset")
@@ -343,6 +357,12 @@ def _kptr(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], 
 
 
 def _const_str(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
+    check_constant_string(walk, number)
+
+
+def check_constant_string(walk: Walk, number: int) -> None:
+    """Register `number` points into a frozen read-only map, to a string that ends there."""
+    reg = walk.regs[number]
     info: MapInfo = reg.obj
     if not (info.read_only and info.frozen):
         denied(f"R{number} does not point to a readonly map'")

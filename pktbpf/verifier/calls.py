@@ -79,16 +79,6 @@ def check_reserved(op: Op) -> None:
         invalid("BPF_CALL uses reserved fields")
 
 
-def kernel_function(walk: Walk, op: Op) -> None:
-    """A call of a kernel function that the structural checks let through: number 0, refused unless never reached."""
-    walk.jumps += 1
-    check_reserved(op)
-    if walk.state.locks:
-        invalid("function calls are not allowed while holding a lock")
-    walk.unresolved_calls.add(walk.index)
-    walk.index += 1
-
-
 _RECORDED = (
     "tail_call", "map_lookup_elem", "map_update_elem", "map_delete_elem", "map_push_elem", "map_pop_elem",
     "map_peek_elem", "for_each_map_elem", "map_lookup_percpu_elem",
@@ -137,6 +127,9 @@ def _special(walk: Walk, call: Call) -> None:
     elif name == "dynptr_from_mem":
         if walk.regs[1].kind != MAP_VALUE:
             denied(f"Unsupported reg type {kind_text(walk.regs[1].kind)} for bpf_dynptr_from_mem data")
+    elif name == "dynptr_write":
+        if dynptrs.type_of(walk, walk.regs[1]) == "skb":
+            dynptrs.forget_packet_slices(walk)
     elif name == "dynptr_data":
         call.dynptr = dynptrs.identity(walk, walk.regs[1])
     elif name == "snprintf":

@@ -66,7 +66,7 @@ class _Check:
             refuse(errno.E2BIG, f"{len(program.insns)} instructions are none, or more than {limit}")
         if program.internal_calls:
             unsupported("a translated classic program that calls the kernel's own functions", program.internal_calls[0])
-        layout = Layout(program.insns, privilege)
+        layout = Layout(program.insns, privilege, program.kfuncs)
         gpl = program.license in _GPL
         maps = MapTable(program.maps)
         types = FunctionTypes(program.btf, layout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pktbpf.isa.extended import Insn
-from pktbpf.verifier import alu, branches, calls, functions, scalar, transfers
+from pktbpf.verifier import alu, branches, calls, functions, kfuncs, scalar, transfers
 from pktbpf.verifier.code import Op
 from pktbpf.verifier.errors import invalid
 from pktbpf.verifier.state import SCALAR, Reg
@@ -49,7 +49,7 @@ def _jump(op: Op, insn: Insn) -> None:
         op.run = functions.leave
         op.touches = True
     elif op.name == "CALL":
-        op.run = {1: functions.local_call, 2: calls.kernel_function}.get(insn.src, calls.helper)
+        op.run = {1: functions.local_call, 2: kfuncs.call}.get(insn.src, calls.helper)
         op.touches = True
     else:
         op.run = branches.conditional

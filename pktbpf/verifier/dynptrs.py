@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pktbpf.abi.helpers import Arg
 from pktbpf.verifier import memory, references, scalar, stack
 from pktbpf.verifier.errors import invalid
-from pktbpf.verifier.state import DYNPTR, DYNPTR_BYTE, EMPTY, Frame, Reg, spilled
+from pktbpf.verifier.state import DYNPTR, DYNPTR_BYTE, EMPTY, SKB_SLICE, Frame, Reg, spilled
 
 if TYPE_CHECKING:
     from pktbpf.verifier.walk import Walk
@@ -53,8 +53,11 @@ def find(walk: Walk, reg: Reg) -> Reg | None:
     return place[0].stack[place[1]][1]
 
 
-def argument(walk: Walk, number: int, arg: Arg) -> None:
-    """A dynptr argument: an empty place to be filled (uninit), or one that is there. Fails with EINVAL."""
+def argument(walk: Walk, number: int, arg: Arg, ref: int = 0) -> None:
+    """A dynptr argument: an empty place to be filled (uninit), or one that is there. Fails with EINVAL.
+
+    ref: the reference that a copy of a referenced dynptr shares.
+    """
     reg = walk.regs[number]
     if arg.uninit:
         lines = ["dynptr"] if reg.kind == DYNPTR else why_not(reg)
@@ -62,7 +65,7 @@ def argument(walk: Walk, number: int, arg: Arg) -> None:
             invalid(*(lines if lines != ["dynptr"] else ()), "Dynptr has to be an uninitialized dynptr")
         for byte in (0, 8):
             memory.access(walk, number, byte, 8, write=True, value=-1, direct=False)
-        _create(walk, walk.regs[number], arg.of)
+        _create(walk, walk.regs[number], arg.of, ref)
         return
     if reg.kind == DYNPTR:
         if not arg.rdonly and not walk.profile.const_dynptr_ok(arg):
@@ -89,7 +92,7 @@ def _whole(place: tuple[Frame, int]) -> bool:
     return upper[0] == _BOTH and lower[0] == _BOTH and upper[1] is not None and bool(upper[1].obj[1])
 
 
-def _create(walk: Walk, reg: Reg, kind: str) -> None:
+def _create(walk: Walk, reg: Reg, kind: str, ref: int) -> None:
     place = _slot(walk, reg)
     if place is None:
         invalid(*why_not(reg))
@@ -97,7 +100,8 @@ def _create(walk: Walk, reg: Reg, kind: str) -> None:
     stack.destroy_dynptr(walk, frame, position)
     stack.destroy_dynptr(walk, frame, position - 1)
     id = walk.new_id()
-    ref = references.acquire(walk, walk.index) if kind == "ringbuf" else 0
+    if kind == "ringbuf" and not ref:
+        ref = references.acquire(walk, walk.index)
     frame.stack[position] = (_BOTH, Reg(DYNPTR, id=id, ref=ref, obj=(kind, True)))
     frame.stack[position - 1] = (_BOTH, Reg(DYNPTR, id=id, ref=ref, obj=(kind, False)))
     walk.live.write(frame.number, 1 << position | 1 << position - 1)
@@ -121,11 +125,23 @@ def release(walk: Walk, reg: Reg) -> None:
             walk.live.write(frame.number, 1 << number | 1 << number - 1)
 
 
+def type_of(walk: Walk, reg: Reg) -> str:
+    """local, ringbuf or skb: what the dynptr that an argument names is over."""
+    found = reg if reg.kind == DYNPTR else find(walk, reg)
+    assert found is not None
+    return str(found.obj[0])
+
+
 def identity(walk: Walk, reg: Reg) -> tuple[int, int]:
     """Id and reference of the dynptr that an argument names."""
     found = reg if reg.kind == DYNPTR else find(walk, reg)
     assert found is not None
     return found.id, found.ref
+
+
+def forget_packet_slices(walk: Walk) -> None:
+    """A write through a dynptr over the packet may move its bytes: slices of it end."""
+    references.every_register(walk.state, lambda reg: walk.gone if reg.kind & SKB_SLICE else reg)
 
 
 def invalidate_slices(walk: Walk, id: int) -> None:

@@ -14,6 +14,7 @@ from pktbpf.verifier.state import (
     BASE,
     DYNPTR_BYTE,
     INVALID,
+    IRQ_BYTE,
     ITER_BYTE,
     MAP_KEY,
     MAP_VALUE,
@@ -177,6 +178,8 @@ def _last_byte(walk: Walk, letter: str, slot: Slot, other: Slot, ids: Ids, how: 
         return bool(mine.obj == its.obj) and ids.match(mine.ref, its.ref)
     if letter == ITER_BYTE:
         return bool(mine.obj[:2] == its.obj[:2]) and ids.match(mine.ref, its.ref)
+    if letter == IRQ_BYTE:
+        return ids.match(mine.ref, its.ref)
     return False
 
 

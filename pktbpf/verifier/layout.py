@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import errno
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pktbpf.abi import helpers
+from pktbpf.abi import helpers, kfuncs
+from pktbpf.abi.kfuncs import Kfunc
 from pktbpf.isa import extended
 from pktbpf.isa.extended import Insn
 from pktbpf.verifier.errors import invalid, refuse
@@ -20,7 +22,7 @@ from pktbpf.verifier.errors import invalid, refuse
 MAX_SUBPROGS = 256
 HELPERS_WITH_CALLBACK = {164, 180, 181, 209}  # for_each_map_elem, find_vma, loop, user_ringbuf_drain
 TIMER_SET_CALLBACK = 170
-TAIL_CALL = 12
+TAIL_CALL, GET_SMP_PROCESSOR_ID = 12, 8
 MAY_GOTO = 0xE5
 
 
@@ -59,12 +61,13 @@ class Layout:
     """Functions and per-instruction marks of a program that has passed the structural checks.
 
     prune: compare with earlier states here. jump: record the way here. force: always keep a checkpoint. callback: calls
-    a helper that calls back. scc: number of the loop, 0 for none. live: bit mask of registers read later. seen: which
-    privilege-dependent helper numbers were asked.
+    a helper that calls back. kfuncs: names of called kernel functions by slot. scc: number of the loop, 0 for none.
+    live: bit mask of registers read later.
     """
 
     insns: tuple[Insn, ...]
     privilege: str
+    kfuncs: Mapping[int, str] = field(default_factory=dict)
     functions: list[Function] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -104,7 +107,7 @@ class Layout:
                     insn=index,
                 )
             if not local:
-                _check_kernel_function(index, insn, gpl)
+                self._check_kernel_function(index, insn, gpl)
                 continue
             target = index + insn.imm + 1
             if not 0 <= target < len(self.insns):
@@ -116,6 +119,22 @@ class Layout:
         ends = [*self.starts[1:], len(self.insns)]
         self.functions = [Function(start, end) for start, end in zip(self.starts, ends, strict=True)]
         self.log += [f"func#{number} @{start}" for number, start in enumerate(self.starts)]
+
+    def _check_kernel_function(self, index: int, insn: Insn, gpl: bool) -> None:
+        if not gpl:
+            invalid("cannot call kernel function from non-GPL compatible program", insn=index)
+        name = self.kfuncs.get(index)
+        if name is None and not insn.imm and not insn.off:
+            return
+        _check_module(index, insn)
+        if name is None:
+            invalid(f"kernel btf_id {insn.imm & 0xFFFFFFFF} is not a function", insn=index)
+        if name.startswith("bpf_xdp_metadata"):
+            invalid("metadata kfuncs require device-bound program", insn=index)
+
+    def kfunc(self, index: int) -> Kfunc | None:
+        """The kernel function that instruction `index` calls, None for any other instruction or an unknown one."""
+        return kfuncs.BY_NAME.get(self.kfuncs.get(index, ""))
 
     def check_functions(self) -> None:
         """Jumps stay inside their function, and none runs off its end."""
@@ -245,7 +264,7 @@ class Layout:
 
     def find_live_registers(self) -> None:
         """Registers that may be read after each point, by a backward fixed point."""
-        uses = [self._uses(insn) for insn in self.insns]
+        uses = [self._uses(index, insn) for index, insn in enumerate(self.insns)]
         live = self.live
         changed = True
         while changed:
@@ -261,7 +280,7 @@ class Layout:
                     live[index] = before
                     changed = True
 
-    def _uses(self, insn: Insn) -> tuple[int, int]:
+    def _uses(self, index: int, insn: Insn) -> tuple[int, int]:
         """Bit masks of registers read and written, as the kernel counts them."""
         code, dst, src = insn.code, 1 << insn.dst, 1 << insn.src
         kind, operation = code & 7, code & 0xF0
@@ -284,10 +303,18 @@ class Layout:
         if operation == 0x90:
             return 1, 0
         if operation == 0x80:
-            row = helpers.allowed(insn.imm, self.privilege) if insn.src == 0 else None
-            count = 5 if row is None else len(row.arg_types)
-            return ((1 << count) - 1) << 1, 0x3F
+            summary = self._summary(index)
+            return ((1 << (5 if summary is None else summary[0])) - 1) << 1, 0x3F
         return (dst | src if code & 8 else dst), 0
+
+    def _summary(self, index: int) -> tuple[int, bool] | None:
+        """(number of parameters, whether nothing comes back) of a called helper or kernel function; None if unknown."""
+        insn = self.insns[index]
+        if insn.src == 0:
+            row = helpers.allowed(insn.imm, self.privilege)
+            return None if row is None else (len(row.arg_types), row.ret == "void")
+        kfunc = self.kfunc(index)
+        return None if kfunc is None else (len(kfunc.params), kfunc.ret == "void")
 
     def find_fastcalls(self) -> None:
         """Spills around a helper call that the kernel drops again when it inlines that helper; stack depth shows."""
@@ -299,15 +326,15 @@ class Layout:
                 if insn.code == 0x7B and insn.dst == 10:
                     lowest = min(lowest, insn.off)
             for index in span:
-                if is_call(self.insns[index], 0):
+                if is_call(self.insns[index], 0) or index in self.kfuncs:
                     self._match_fastcall(function, index, lowest)
 
     def _match_fastcall(self, function: Function, index: int, lowest: int) -> None:
-        row = helpers.allowed(self.insns[index].imm, self.privilege)
-        if row is None:
+        summary = self._summary(index)
+        if summary is None:
             return
-        first = 1 if row.ret == "void" else 0
-        clobbered = sum(1 << n for n in range(first, len(row.arg_types) + 1))
+        parameters, void = summary
+        clobbered = sum(1 << n for n in range(1 if void else 0, parameters + 1))
         expected = ~clobbered & 0x3F
         count = 0
         offset = lowest
@@ -326,7 +353,7 @@ class Layout:
             count += 1
         if not count:
             return
-        if row.name == "get_smp_processor_id":
+        if is_call(self.insns[index], 0) and self.insns[index].imm == GET_SMP_PROCESSOR_ID:
             self.fastcall_spills[index] = count
         else:
             function.keeps_fastcall_stack = True
@@ -341,12 +368,8 @@ class ImmediateResolver:
         raise NotImplementedError
 
 
-def _check_kernel_function(index: int, insn: Insn, gpl: bool) -> None:
-    """What can be said of a call to a kernel function without the kernel's own type information."""
-    if not gpl:
-        invalid("cannot call kernel function from non-GPL compatible program", insn=index)
-    if not insn.imm and not insn.off:
-        return
+def _check_module(index: int, insn: Insn) -> None:
+    """Functions of modules need an array of descriptors, which no program here has."""
     if insn.off < 0:
         invalid(
             "negative offset disallowed for kernel module function call",
@@ -360,7 +383,6 @@ def _check_kernel_function(index: int, insn: Insn, gpl: bool) -> None:
             "failed to find BTF for kernel function",
             insn=index,
         )
-    invalid(f"kernel btf_id {insn.imm & 0xFFFFFFFF} is not a function", insn=index)
 
 
 def _atomic_uses(insn: Insn) -> tuple[int, int]:
@@ -450,6 +472,9 @@ class _FlowCheck:
         if operation == 0x80:
             if insn.src == 0 and insn.imm == TIMER_SET_CALLBACK:
                 layout.prune[index] = 1
+            kfunc = layout.kfunc(index)
+            if kfunc is not None and kfunc.has("next"):
+                layout.prune[index] = layout.force[index] = 1
             if insn.src == 0 and insn.imm in HELPERS_WITH_CALLBACK:
                 layout.callback[index] = layout.force[index] = layout.prune[index] = layout.jump[index] = 1
             return self.visit_call(index, insn.src == 1)

@@ -327,7 +327,7 @@ def _jump(walk: Walk, insn: Insn, index: int, following: int, step: Step | None,
         if walk.layout.callback[index] and index != following - 1:
             _leave_callback(wanted)
             return False
-        if insn.src == 2 and insn.imm == 0:
+        if insn.src == 2 and index not in walk.layout.kfuncs:
             raise _NotTracked
         regs[wanted.frame] &= ~1
         if regs[wanted.frame] & _ARGS:

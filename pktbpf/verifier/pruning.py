@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pktbpf.verifier import precision
+from pktbpf.verifier import iterators, precision
 from pktbpf.verifier.equality import EXACT, NOT_EXACT, RANGE_WITHIN, Ids, equal, exact, maybe_looping, same_calls
 from pktbpf.verifier.errors import invalid
 from pktbpf.verifier.state import (
@@ -245,11 +245,15 @@ class Explored:
             and equal(walk, state, current, RANGE_WITHIN)
         ):
             return True, True
+        if walk.layout.force[index] and index in walk.layout.kfuncs:
+            same = equal(walk, state, current, RANGE_WITHIN) and iterators.is_active(current.frames)
+            return same, same
         if walk.layout.callback[index]:
             return equal(walk, state, current, RANGE_WITHIN), False
         if (
             maybe_looping(state, current)
             and equal(walk, state, current, EXACT)
+            and not iterators.depths_differ(state.frames, current.frames)
             and state.may_goto == current.may_goto
             and state.callback_unroll == current.callback_unroll
         ):

@@ -19,6 +19,7 @@ from pktbpf.verifier.state import (
     DYNPTR_BYTE,
     EMPTY,
     INVALID,
+    IRQ_BYTE,
     ITER_BYTE,
     MISC,
     NOT_INIT,
@@ -181,7 +182,7 @@ def _plain_write(
 ) -> None:
     """Data that is not tracked as a register: bytes become zero or anything."""
     types, spill = frame.stack[position]
-    if types[7] in (SPILL, DYNPTR_BYTE, ITER_BYTE):
+    if types[7] in (SPILL, DYNPTR_BYTE, ITER_BYTE, IRQ_BYTE):
         types = _scrubbed(types)
     letter = MISC
     if (reg is not None and reg.is_null) or (reg is None and constant == 0):

@@ -16,7 +16,7 @@ from pktbpf.verifier.scalar import Scalar
 NOT_INIT, SCALAR, CTX, MAP_PTR, MAP_VALUE, MAP_KEY, STACK, SOCK_COMMON, SOCKET, TCP_SOCK, XDP_SOCK = range(11)
 BTF, MEM, FUNC, DYNPTR = range(11, 15)
 BASE = 0x3F
-OR_NULL, RDONLY, RINGBUF, PERCPU, RCU, UNTRUSTED, TRUSTED, ALLOC = (1 << n for n in range(6, 14))
+OR_NULL, RDONLY, RINGBUF, PERCPU, RCU, UNTRUSTED, TRUSTED, ALLOC, SLICE, SKB_SLICE = (1 << n for n in range(6, 16))
 
 _BASE_TEXT = (
     "?", "scalar", "ctx", "map_ptr", "map_value", "map_key", "fp", "sock_common", "sock", "tcp_sock", "xdp_sock",
@@ -31,8 +31,9 @@ _PREFIXES = (
     (TRUSTED, "trusted_"),
 )
 
-# Letters of stack bytes, as in the kernel's log: unwritten, spilled register, anything, zero, dynptr, iterator.
-INVALID, SPILL, MISC, ZERO_BYTE, DYNPTR_BYTE, ITER_BYTE = "?rm0di"
+# Letters of stack bytes, as in the kernel's log: unwritten, spilled register, anything, zero, dynptr, iterator,
+# interrupt flags.
+INVALID, SPILL, MISC, ZERO_BYTE, DYNPTR_BYTE, ITER_BYTE, IRQ_BYTE = "?rm0dif"
 
 # Bits that mark a scalar id as "base plus a constant", by 64- or 32-bit arithmetic; the constant is in `off`.
 ADD_CONST64, ADD_CONST32 = 1 << 31, 1 << 30

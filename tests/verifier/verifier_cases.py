@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifier_oracle import MAPS, Verdict
+from verifier_oracle import KFUNCS, MAPS, Verdict
 
 from pktbpf.errors import ProgramRefused
 from pktbpf.isa.extended import Insn
@@ -37,7 +37,9 @@ def made(insns: tuple[Insn, ...], *, gpl: bool = True) -> Program:
         for i, insn in enumerate(insns)
         if insn.code == 0x18 and insn.src in (1, 2) and 0 <= insn.imm < len(MAPS)
     }
-    return Program(insns, maps=maps, license="GPL" if gpl else "Proprietary")
+    kfuncs = {i: KFUNCS[insn.imm] for i, insn in enumerate(insns)
+              if insn.code == 0x85 and insn.src == 2 and 0 <= insn.imm < len(KFUNCS)}  # fmt: skip
+    return Program(insns, maps=maps, kfuncs=kfuncs, license="GPL" if gpl else "Proprietary")
 
 
 def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True) -> Verdict:

@@ -467,6 +467,7 @@ def outer(rng: random.Random) -> Code:
 def features(privilege: str = "root") -> dict[str, Callable[[random.Random], Code]]:
     """The makers whose programs have a chance with that privilege."""
     import verifier_features as more
+    import verifier_kfuncs as kernel
 
     known: dict[str, Callable[[random.Random], Code]] = {
         "arithmetic": arithmetic, "lookup": lookup, "helpers": helpers_, "packet": packet, "outer": outer,
@@ -474,7 +475,7 @@ def features(privilege: str = "root") -> dict[str, Callable[[random.Random], Cod
         "anyhelper": lambda rng: more.anyhelper(rng, privilege), "spills": lambda rng: more.spills(rng, privilege),
     }  # fmt: skip
     if privilege != "none":
-        known |= {"calls": calls, "loops": loops, "maygoto": maygoto, "dynptrs": dynptrs}
+        known |= {"calls": calls, "loops": loops, "maygoto": maygoto, "dynptrs": dynptrs, **kernel.FEATURES}
     return known
 
 

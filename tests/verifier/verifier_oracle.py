@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import pickle
 import re
@@ -18,7 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pktbpf.abi import kfuncs
 from pktbpf.isa.extended import Insn
+from pktbpf.objfile.btf import Btf, BtfKind
 from pktbpf.program import MapSpec
 
 SYSCTL = Path("/proc/sys/kernel/unprivileged_bpf_disabled")
@@ -51,6 +54,8 @@ MAPS: tuple[tuple[MapSpec, bool], ...] = (
     (MapSpec("PERF_EVENT_ARRAY", 4, 4, 2, name="perf"), True),
     (MapSpec("SOCKMAP", 4, 4, 2, name="socks"), False),
 )
+# Calls of kernel functions name them by their place here.
+KFUNCS: tuple[str, ...] = (*(row.name for row in kfuncs.ROWS), "bpf_task_acquire", "bpf_obj_new_impl")
 _LINE = re.compile(r"^(\d+): (?:\([0-9a-f]{2}\) |BUG_[0-9a-f]{2}$)")
 _NOISE = ("processed ", "verification time", "stack depth ")
 
@@ -63,6 +68,19 @@ class Verdict:
     insn: int | None = None
     line: str = ""
     log: str = ""
+
+
+@functools.cache
+def _kernel_types() -> Btf:
+    return Btf.parse(Path("/sys/kernel/btf/vmlinux").read_bytes(), "vmlinux")
+
+
+@functools.cache
+def kfunc_number(name: str) -> int:
+    """Number of a function's type in the running kernel's BTF."""
+    found = _kernel_types().find(name, BtfKind.FUNC)
+    assert found is not None, name
+    return found.id
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -168,7 +186,9 @@ class Oracle:
     def encode(self, insns: tuple[Insn, ...]) -> bytes:
         out = []
         for insn in insns:
-            if insn.code == 0x18 and insn.src in (1, 2):
+            if insn.code == 0x85 and insn.src == 2 and 0 <= insn.imm < len(KFUNCS):
+                insn = insn._replace(imm=kfunc_number(KFUNCS[insn.imm]))
+            elif insn.code == 0x18 and insn.src in (1, 2):
                 known = 0 <= insn.imm < len(self.fds)
                 insn = insn._replace(imm=self.fds[insn.imm] if known else 9999)
             out.append(insn.encode())
