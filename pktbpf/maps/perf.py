@@ -1,4 +1,7 @@
-"""PERF_EVENT_ARRAY: what programs put out, kept for Python as if a reader had opened every index.
+"""PERF_EVENT_ARRAY: what programs put out, kept for Python as if libbpf's perf_buffer read it.
+
+That is: every possible processor has an event at the index of its own number, and the reader never falls behind. Output
+to another processor's index is EOPNOTSUPP, to one that no processor has ENOENT, as in the kernel then.
 
 The memory (row[AUX_AT], row[MASK] bytes, not reachable by programs) takes one record after the other: uint32 size of
 the data, uint32 index, uint64 time, the data padded to 8 bytes. STATE: bytes used, records lost for lack of room.
@@ -9,7 +12,19 @@ from __future__ import annotations
 import numpy as np
 
 from pktbpf.hot import Scalar, Words, hot, peek64, poke32, poke64
-from pktbpf.maps.layout import AUX_AT, E2BIG, EINVAL, ENOSPC, MASK, MAX_ENTRIES, STATE_AT, copy
+from pktbpf.maps.layout import (
+    AUX_AT,
+    CPUS,
+    E2BIG,
+    EINVAL,
+    ENOENT,
+    ENOSPC,
+    EOPNOTSUPP,
+    MASK,
+    MAX_ENTRIES,
+    STATE_AT,
+    copy,
+)  # fmt: skip
 
 USED, LOST = np.uint64(0), np.uint64(8)
 HEADER = 16
@@ -40,6 +55,8 @@ def output(
         index = cpu
     if index >= row[MAX_ENTRIES]:
         return -E2BIG
+    if index != cpu:
+        return -EOPNOTSUPP if index < row[CPUS] else -ENOENT
     extra = packet_bytes(flags)
     used = peek64(row[STATE_AT] + USED)
     end = (used + _HEADER + size + extra + _U7) & ~_U7

@@ -1,7 +1,8 @@
 """RINGBUF and USER_RINGBUF: records with 8-byte headers and positions that only grow (kernel/bpf/ringbuf.c).
 
-The memory is twice the ring's size, so that a record which wraps stays in one piece, as the kernel's second mapping of
-the same pages makes it. Header: uint32 length with the busy and discard bits, uint32 page offset. STATE: consumer,
+The memory is twice the ring's size, so that a record which wraps stays in one piece. In the kernel the second half is
+the same pages again; here it is made equal where a record reaches into it, since what lay there before can be read in a
+new record. Header: uint32 length with the busy and discard bits, uint32 page offset. STATE: consumer,
 producer and pending position.
 """
 
@@ -18,6 +19,7 @@ from pktbpf.maps.layout import (
     MAX_ENTRIES,
     STATE_AT,
     VALUES_AT,
+    VALUES_SIZE,
     copy,
     pointer,
 )
@@ -65,6 +67,9 @@ def reserve(row: Words, number: Scalar, size: Scalar, flags: Scalar) -> Scalar:
     if end - peek64(state + CONSUMER) > mask or end - _settle(row) > mask:
         return _U0
     offset = begin & mask
+    over = offset + _whole(size)
+    if over > row[MAX_ENTRIES]:
+        copy(row[VALUES_AT] + row[MAX_ENTRIES], row[VALUES_AT], over - row[MAX_ENTRIES])
     poke32(row[VALUES_AT] + offset, size | BUSY)
     poke32(row[VALUES_AT] + offset + _U4, (offset >> _U12) + _DATA_PAGE)
     poke64(state + PRODUCER, end)
@@ -76,6 +81,9 @@ def commit(row: Words, offset: Scalar, discard: Scalar) -> None:
     """Submit or discard the record whose bytes are at `offset` of the map's memory (low half of the pointer)."""
     place = row[VALUES_AT] + offset - HEADER
     mark = peek32(place) & ~BUSY
+    over = offset - HEADER + _whole(mark & _LENGTH)
+    if over > row[MAX_ENTRIES] and over <= row[VALUES_SIZE]:
+        copy(row[VALUES_AT], row[VALUES_AT] + row[MAX_ENTRIES], over - row[MAX_ENTRIES])
     poke32(place, mark | DISCARD if discard else mark)
 
 

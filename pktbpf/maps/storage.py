@@ -175,6 +175,7 @@ def _ring(storage: Storage) -> None:
 
 def _perf(storage: Storage) -> None:
     row = storage.row
+    row[layout.CPUS] = storage.possible_cpus  # those that have an event
     row[layout.AUX_AT], row[layout.MASK] = storage.allocate(PERF_BUFFER), PERF_BUFFER
 
 

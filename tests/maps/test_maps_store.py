@@ -89,7 +89,7 @@ def test_filters_rings_and_events(tmp_path: Path) -> None:
     for _ in range(500):
         ring.records()
         assert ringbuf.output(ring.row, data, np.uint64(10), zero) == 0
-    assert perf.output(perfs.row, np.uint64(1), zero, np.uint64(7), data, np.uint64(10), zero) == 0
+    assert perf.output(perfs.row, np.uint64(1), np.uint64(1), np.uint64(7), data, np.uint64(10), zero) == 0
     del held
     store.save({"bloom": bloom, "ring": ring, "perf": perfs, "user": user}, tmp_path)
     again = store.load(tmp_path)
