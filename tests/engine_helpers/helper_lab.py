@@ -1,13 +1,11 @@
-"""One program, two machines: ours and the live kernel, with the same maps, packets and order of runs.
+"""One program, two machines: ours here, the live kernel in helper_live, with the same maps, packets and order of runs.
 
-A Lab loads a program (builder steps and map definitions) on one side; `run` sends packets through it, `once` gives the
-full return value, `contents` what the maps hold afterwards. Values with locks or timers get the BTF they need.
+Each side loads programs (builder steps) and maps; `run` sends packets through the first, `once` gives the full return
+value, `contents` what the maps hold afterwards. Values with locks or timers get the BTF they need.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
 import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,23 +17,26 @@ from pktbpf.engine import groups
 from pktbpf.engine.base import Env
 from pktbpf.filter import Filter
 from pktbpf.isa.extended import Insn
-from pktbpf.kernel import syscall
 from pktbpf.kernel.affinity import one_processor
-from pktbpf.kernel.maps import LiveMap, possible_cpus
-from pktbpf.kernel.unix_rig import UnixRig
+from pktbpf.kernel.maps import possible_cpus
 from pktbpf.maps.face import Map
 from pktbpf.program import MapSpec, Program, trust
 
 LOCK_VALUE, TIMER_VALUE = 16, 24  # bytes of the values that BTF describes
 SO_NETNS_COOKIE = 71
 ETHERNET = bytes(6) + bytes.fromhex("020000000001") + b"\x88\xb5"
-_KEYED = ("ARRAY", "HASH", "PERCPU_ARRAY", "PERCPU_HASH", "LRU_HASH", "LRU_PERCPU_HASH", "LPM_TRIE")
+# What BPF_PROG_TEST_RUN makes of a frame that begins so: a packet of the loopback device, without a socket.
+FRAME_METADATA = {"protocol": 0x88B5, "ifindex": 1, "pkt_type": 0}
+# Values that a caller may give it, by their places in struct __sk_buff.
+GIVEN = {"mark": 0xDEADBEEF, "ingress_ifindex": 0x77665, "priority": 0x01020304, "gso_segs": 0x1122, "gso_size": 0x3344}
+KEYED = ("ARRAY", "HASH", "PERCPU_ARRAY", "PERCPU_HASH", "LRU_HASH", "LRU_PERCPU_HASH", "LPM_TRIE")
 
 
 @dataclass
 class Spec:
-    """A map of a lab. entries: (key, value) set before the first run. special: "lock" or "timer" in the value (at 8).
-    inner: name of the map that every slot in `slots` is like. programs: index -> name of another program."""
+    """A map of a lab. entries: (key, value) set before the first run. special: "lock", "timer" or "kptr" in the value
+    (at 8). inner: name of the map that every slot in `slots` is like. programs: index -> name of another program.
+    samples: (data, discard) that user space puts into a user ring buffer before the first run."""
 
     kind: str
     key_size: int = 4
@@ -47,6 +48,7 @@ class Spec:
     inner: str = ""
     slots: Mapping[int, str] = field(default_factory=dict)
     programs: Mapping[int, str] = field(default_factory=dict)
+    samples: Sequence[tuple[bytes, bool]] = ()
     frozen: bool = False
 
 
@@ -60,8 +62,9 @@ def _strings(*names: str) -> tuple[bytes, dict[str, int]]:
 
 def btf() -> bytes:
     """Types: 1 int, 2 int(), 3 static function f, 4 u64, 5 bpf_spin_lock, 6 the value with a lock, 7 bpf_timer, 8 the
-    value with a timer."""
-    text, at = _strings("int", "f", "u64", "bpf_spin_lock", "val", "locked", "a", "lock", "bpf_timer", "timed", "timer")
+    value with a timer, 9 to 11 a referenced pointer to a task_struct, 12 the value with that."""
+    text, at = _strings("int", "f", "u64", "bpf_spin_lock", "val", "locked", "a", "lock", "bpf_timer", "timed", "timer",
+                        "task_struct", "kptr", "owned")  # fmt: skip
 
     def kind(name: str, number: int, count: int, size: int) -> bytes:
         return struct.pack("<III", at.get(name, 0), number << 24 | count, size)
@@ -76,6 +79,8 @@ def btf() -> bytes:
     types += kind("locked", 4, 3, LOCK_VALUE) + member("a", 4, 0) + member("lock", 5, 8) + member("val", 1, 12)
     types += kind("bpf_timer", 4, 2, 16) + member("a", 4, 0) + member("val", 4, 8)
     types += kind("timed", 4, 2, TIMER_VALUE) + member("a", 4, 0) + member("timer", 7, 8)
+    types += kind("task_struct", 4, 0, 8) + kind("kptr", 18, 0, 9) + kind("", 2, 0, 10)
+    types += kind("owned", 4, 2, 16) + member("a", 4, 0) + member("val", 11, 8)
     head = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(text))
     return head + types + text
 
@@ -127,6 +132,8 @@ class Ours:
         )  # fmt: skip
         for key, value in spec.entries:
             made.update(key, value)
+        for data, discard in spec.samples:
+            made.produce(data, discard=discard)
         if spec.frozen:
             made.freeze()
         return made
@@ -143,7 +150,9 @@ class Ours:
 
     def once(self, payload: bytes) -> tuple[int, int]:
         """(u32 return value, fault) for a frame with this payload, as BPF_PROG_TEST_RUN sees it."""
-        outcome = self.filter.outcome(ETHERNET + payload, start=14, mac_offset=-14, network_offset=0)
+        outcome = self.filter.outcome(
+            ETHERNET + payload, start=14, mac_offset=-14, network_offset=0, **FRAME_METADATA, **GIVEN
+        )
         return int(outcome.verdict[0]), int(outcome.fault[0])
 
     def contents(self) -> dict[str, Any]:
@@ -151,106 +160,20 @@ class Ours:
         return {name: self._contents(self.maps[name], spec) for name, spec in self.specs.items()}
 
     def _contents(self, found: Map, spec: Spec) -> Any:
-        if spec.kind in _KEYED:
+        if spec.kind in KEYED:
             return sorted(found.raw_items())
         if spec.kind in ("QUEUE", "STACK"):
-            return _drained(found)
+            return drained(found)
+        if spec.kind == "PERF_EVENT_ARRAY":
+            return [(event.slot, event.data) for event in found.events()]
         return found.records() if spec.kind == "RINGBUF" else None
 
     def close(self) -> None:
         """Nothing is left open."""
 
 
-class Live:
-    """The live kernel's side. Raises syscall.LoadRefused."""
-
-    def __init__(self, programs: Mapping[str, Program], specs: Mapping[str, Spec]):
-        self.specs, self.maps, self.fds = specs, {}, {}
-        self.rig: UnixRig | None = None
-        self.types = syscall.bpf(syscall.BTF_LOAD, self._btf_attr())[0]
-        try:
-            for name, spec in specs.items():
-                self.maps[name] = self._make(name, spec)
-            for name in sorted(programs, key=lambda name: name == "main"):
-                self.fds[name] = self._load(programs[name])
-            for name, spec in specs.items():
-                for index, target in spec.slots.items():
-                    self.maps[name].update(struct.pack("<I", index), struct.pack("<I", self.maps[target].fd))
-                for index, target in spec.programs.items():
-                    self.maps[name].update(struct.pack("<I", index), struct.pack("<I", self.fds[target]))
-            self.rig = UnixRig()
-            assert self.rig.attach_extended(self.fds["main"]) == 0
-        except BaseException:
-            self.close()
-            raise
-
-    def _btf_attr(self) -> bytes:
-        raw = btf()
-        self._raw = syscall.ctypes.create_string_buffer(raw, len(raw))
-        return struct.pack("<QQII", syscall.address(self._raw), 0, len(raw), 0)
-
-    def _make(self, name: str, spec: Spec) -> LiveMap:
-        inner = self.maps[spec.inner].fd if spec.inner else 0
-        if not spec.special:
-            made = LiveMap(
-                spec.kind, spec.key_size, spec.value_size, spec.max_entries, spec.flags, name[:15], inner_fd=inner
-            )  # fmt: skip
-        else:
-            made = LiveMap.__new__(LiveMap)
-            made.kind, made.key_size, made.value_size = spec.kind, spec.key_size, spec.value_size
-            attr = bytearray(72)
-            struct.pack_into(
-                "<IIIII", attr, 0, syscall.MAP_TYPES[spec.kind], spec.key_size, spec.value_size, spec.max_entries,
-                spec.flags,
-            )  # fmt: skip
-            struct.pack_into("<III", attr, 48, self.types, 1, 6 if spec.special == "lock" else 8)
-            made.fd = syscall.bpf(syscall.MAP_CREATE, attr)[0]
-        for key, value in spec.entries:
-            made.update(key, value)
-        if spec.frozen:
-            made.freeze()
-        return made
-
-    def _load(self, program: Program) -> int:
-        insns = list(program.insns)
-        for slot, spec in program.maps.items():
-            insns[slot] = insns[slot]._replace(imm=self.maps[spec.name].fd)
-        code = b"".join(insn.encode() for insn in insns)
-        infos = b"".join(struct.pack("<II", start, 3) for start in functions(insns))
-        return syscall.load_program(code, btf_fd=self.types, func_info=infos)
-
-    def run(self, packets: Iterable[bytes]) -> list[int]:
-        """As Ours.run, through SO_ATTACH_BPF."""
-        assert self.rig is not None
-        return self.rig.lengths(packets)
-
-    def once(self, payload: bytes) -> tuple[int, int]:
-        """As Ours.once, through BPF_PROG_TEST_RUN."""
-        return syscall.run_once(self.fds["main"], ETHERNET + payload)[0], 0
-
-    def contents(self) -> dict[str, Any]:
-        """As Ours.contents."""
-        return {name: self._contents(self.maps[name], spec) for name, spec in self.specs.items()}
-
-    def _contents(self, found: LiveMap, spec: Spec) -> Any:
-        if spec.kind in _KEYED:
-            return sorted(found.raw_items())
-        if spec.kind in ("QUEUE", "STACK"):
-            return _drained(found)
-        return ring_records(found.fd, spec.max_entries) if spec.kind == "RINGBUF" else None
-
-    def close(self) -> None:
-        """Close every descriptor."""
-        if self.rig is not None:
-            self.rig.close()
-        for fd in (*self.fds.values(), self.types):
-            os.close(fd)
-        for found in self.maps.values():
-            found.close()
-        self.fds, self.maps = {}, {}
-
-
-def _drained(found: Any) -> list[bytes]:
+def drained(found: Any) -> list[bytes]:
+    """What a queue or stack gives until it is empty."""
     out = []
     while True:
         try:
@@ -259,45 +182,10 @@ def _drained(found: Any) -> list[bytes]:
             return out
 
 
-def ring_records(fd: int, size: int) -> list[bytes]:
-    """Submitted records of a live ring buffer, read through its mapped pages as libbpf does; they are consumed."""
-    page = mmap.PAGESIZE
-    with (
-        mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0) as consumer,
-        mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page) as producer,
-    ):
-        at, end = struct.unpack_from("<Q", consumer)[0], struct.unpack_from("<Q", producer)[0]
-        out = []
-        while at < end:
-            place = page + (at & (size - 1))
-            mark = struct.unpack_from("<I", producer, place)[0]
-            if mark >> 31:
-                break
-            length = mark & 0x3FFFFFFF
-            if not mark >> 30:
-                out.append(producer[place + 8 : place + 8 + length])
-            at += (length + 8 + 7) // 8 * 8
-        struct.pack_into("<Q", consumer, 0, at)
-    return out
-
-
-def ring_produce(fd: int, size: int, samples: Sequence[tuple[bytes, bool]]) -> None:
-    """Put (data, discard) samples into a live user ring buffer."""
-    page = mmap.PAGESIZE
-    with mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=page) as producer:
-        at = struct.unpack_from("<Q", producer)[0]
-        for data, discard in samples:
-            struct.pack_into("<II", producer, page + (at & (size - 1)), len(data) | (discard << 30), 0)
-            place = page + (at & (size - 1)) + 8
-            producer[place : place + len(data)] = data
-            at += (len(data) + 15) // 8 * 8
-        struct.pack_into("<Q", producer, 0, at)
-
-
 def assemble(steps: Iterable[Any], specs: Mapping[str, Spec]) -> Program:
     """A program whose map references carry names only."""
     maps = {name: MapSpec(s.kind, s.key_size, s.value_size, s.max_entries, name=name) for name, s in specs.items()}
     return build(steps, maps=maps)
 
 
-__all__ = ["Live", "Ours", "Spec", "assemble", "one_processor", "possible_cpus", "ring_produce"]
+__all__ = ["Ours", "Spec", "assemble", "one_processor", "possible_cpus"]

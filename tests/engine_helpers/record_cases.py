@@ -11,8 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from helper_compare import observe, trim
 from helper_generate import Generator
-from helper_lab import Live, environment, one_processor, possible_cpus
+from helper_lab import Ours, environment, one_processor, possible_cpus
+from helper_live import Live, Shelf
 
 from pktbpf.kernel import syscall
 
@@ -27,25 +29,23 @@ def summary(answers: tuple[Any, ...]) -> list[Any]:
     return [kept, first[0], second[0], digest]
 
 
-def observe(side: Any, packets: list[bytes]) -> tuple[Any, ...]:
-    """Everything that is compared between two sides."""
-    answers = side.run(packets), side.once(packets[0] + bytes(40)), side.once(packets[1]), side.contents()
-    side.close()
-    return answers
-
-
 def main() -> None:
     """Ask the kernel and write the file."""
     found: dict[str, list[Any]] = {}
+    shelf = Shelf()
     with one_processor() as cpu:
         for seed in SEEDS:
             source = Generator(seed)
             programs, specs = source.case()
             try:
-                live = Live(programs, specs)
+                live = Live(programs, specs, shelf)
             except syscall.LoadRefused:
                 continue
-            found[str(seed)] = summary(observe(live, source.packets()))
+            packets = source.packets()
+            answers = observe(live, packets)
+            ours = observe(Ours(programs, specs, cpu, cpus=possible_cpus()), packets)
+            trim(answers[3], ours[3], specs)
+            found[str(seed)] = summary(answers)
         facts = {"cpu": cpu, "cpus": possible_cpus(), "netns_cookie": environment(cpu).netns_cookie}
     lines = ",\n".join(f'"{seed}": {json.dumps(answer)}' for seed, answer in found.items())
     CASES.write_text(f'{{"machine": {json.dumps(facts)},\n"programs": {{\n{lines}\n}}}}\n')

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 
 import pytest
-from helper_lab import Live, Ours, Spec, assemble, ring_produce
+from helper_lab import Ours, Spec, assemble
+from helper_live import Live
 
 from pktbpf.asm.builder import (
     ADD,
@@ -42,7 +43,7 @@ from pktbpf.asm.builder import (
 from pktbpf.engine.base import Env
 from pktbpf.engine.trace import TraceRecord, line
 from pktbpf.errors import KernelUnavailable
-from pktbpf.kernel import syscall
+from pktbpf.kernel import rings, syscall
 
 ENGINES = ("interpreter", "reference")
 SECOND = 10**9
@@ -74,21 +75,23 @@ def test_traces_come_out_in_order_and_as_the_trace_pipe_prints_them(engine: str)
 @pytest.mark.parametrize(
     ("flags", "answer", "events"),
     [
-        (0, 0, [(0, b"12345678")]),
+        (1, 0, [(1, b"12345678")]),
         (0xFFFFFFFF, 0, [(1, b"12345678")]),
+        (0, -95, []),
+        (2, -2, []),
         (3 << 32 | 1, 0, [(1, b"12345678abc")]),
         (99 << 32, -14, []),
-        (2, -7, []),
+        (3, -7, []),
         (1 << 60, -22, []),
     ],
 )
 def test_perf_events(engine: str, flags: int, answer: int, events: list[tuple[int, bytes]]) -> None:
     entries = [(bytes(4), struct.pack("<Q", flags))]
-    specs = {"perf": Spec("PERF_EVENT_ARRAY", 4, 4, 2), "flags": Spec("ARRAY", 4, 8, 1, entries=entries)}
+    specs = {"perf": Spec("PERF_EVENT_ARRAY", 4, 4, 3), "flags": Spec("ARRAY", 4, 8, 1, entries=entries)}
     steps = [ld_map_value(R3, "flags"), ldx_mem(DW, R3, R3, 0), st_mem(W, R10, -8, 0x34333231)]
     steps += [st_mem(W, R10, -4, 0x38373635), ld_map(R2, "perf"), *_at(R4, -8), mov64_imm(R5, 8)]
     steps += [call("perf_event_output"), exit_()]
-    side = Ours({"main": assemble(steps, specs)}, specs, engine=engine, env=Env(cpu=1))
+    side = Ours({"main": assemble(steps, specs)}, specs, engine=engine, cpus=2, env=Env(cpu=1))
     assert side.filter.run(b"abcdef", timestamp=5) == answer & 0xFFFFFFFF
     assert side.maps["perf"].events() == [(index, 5, data) for index, data in events]
 
@@ -168,7 +171,7 @@ def _live_drain(stop: int, runs: int, without: list[int]) -> list[int]:
     except KernelUnavailable:
         return without
     live = Live({"main": assemble(_drain_steps(stop), DRAIN)}, DRAIN)
-    ring_produce(live.maps["user"].fd, 4096, SAMPLES)
+    rings.produce(live.maps["user"].fd, 4096, SAMPLES)
     got = [live.once(b"x" * 30)[0] for _ in range(runs)]
     live.close()
     return got

@@ -1,24 +1,28 @@
 """Random programs with maps, helpers, loops, functions and tail calls: ours, the plain engine, the live kernel agree.
 
-Compared are kept lengths through SO_ATTACH_BPF, return values of BPF_PROG_TEST_RUN, and what all maps hold at the end.
-The live kernel's BPF_PROG_LOAD decides which programs count. PKTBPF_HELPER_PROGRAMS sets how many the long run tries.
+helper_compare says what is compared. PKTBPF_HELPER_PROGRAMS sets how many the long run tries.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
+from helper_compare import difference, observe
 from helper_generate import Generator
-from helper_lab import Live, Ours, one_processor, possible_cpus
-from record_cases import CASES, observe, summary
+from helper_lab import Ours, one_processor
+from helper_live import Shelf
+from record_cases import CASES, summary
+from workers import share
 
 from pktbpf.engine.base import Env
 from pktbpf.errors import KernelUnavailable
 from pktbpf.kernel import syscall
 
-QUICK, PLAIN, LONG = 1200, 150, int(os.environ.get("PKTBPF_HELPER_PROGRAMS", "20000"))
+QUICK, PLAIN, LONG = 21_000, 400, int(os.environ.get("PKTBPF_HELPER_PROGRAMS", "40000"))
+SCRIPT = Path(__file__).with_name("helper_compare.py")
 
 
 @pytest.fixture(scope="module")
@@ -27,45 +31,29 @@ def _kernel() -> None:
         syscall.available()
     except KernelUnavailable as why:
         pytest.skip(f"the live kernel cannot be asked: {why}")
-
-
-def against_the_kernel(seeds: range, engine: str, cpu: int) -> int:
-    """How many programs were compared; fails with the seed of the first difference."""
-    compared = 0
-    for seed in seeds:
-        source = Generator(seed)
-        programs, specs = source.case()
-        try:
-            live = Live(programs, specs)
-        except syscall.LoadRefused:
-            continue
-        packets = source.packets()
-        want = observe(live, packets)
-        assert observe(Ours(programs, specs, cpu, engine, possible_cpus()), packets) == want, f"seed {seed}"
-        compared += 1
-    return compared
+    shelf = Shelf()
+    with one_processor() as cpu:
+        difference(0, "interpreter", cpu, shelf)  # compiles, once for all processes
+    shelf.close()
 
 
 @pytest.mark.kernel
 @pytest.mark.usefixtures("_kernel")
 def test_the_interpreter_agrees_with_the_kernel() -> None:
-    with one_processor() as cpu:
-        assert against_the_kernel(range(QUICK), "interpreter", cpu) > 0.9 * QUICK
+    assert share(SCRIPT, range(QUICK), "interpreter") > 0.95 * QUICK
 
 
 @pytest.mark.kernel
 @pytest.mark.usefixtures("_kernel")
 def test_the_reference_engine_agrees_with_the_kernel() -> None:
-    with one_processor() as cpu:
-        assert against_the_kernel(range(QUICK, QUICK + PLAIN), "reference", cpu) > 0.9 * PLAIN
+    assert share(SCRIPT, range(QUICK, QUICK + PLAIN), "reference") > 0.9 * PLAIN
 
 
 @pytest.mark.kernel
 @pytest.mark.long
 @pytest.mark.usefixtures("_kernel")
 def test_many_more_agree() -> None:
-    with one_processor() as cpu:
-        assert against_the_kernel(range(100_000, 100_000 + LONG), "interpreter", cpu) > 0.9 * LONG
+    assert share(SCRIPT, range(100_000, 100_000 + LONG), "interpreter") > 0.95 * LONG
 
 
 def test_interpreter_and_reference_agree_without_a_kernel() -> None:

@@ -1,0 +1,67 @@
+"""Random programs on both sides, seed by seed: `python tests/engine_helpers/helper_compare.py CPU FIRST LAST ENGINE`.
+
+Compared are kept lengths through SO_ATTACH_BPF, return values of BPF_PROG_TEST_RUN, and what all maps hold at the end.
+The live kernel's BPF_PROG_LOAD decides which programs count.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, for `workers`
+
+from helper_generate import Generator
+from helper_lab import Ours, Spec, possible_cpus
+from helper_live import Live, Shelf
+from workers import work
+
+from pktbpf.kernel import syscall
+from pktbpf.kernel.perf_events import unpadded
+
+ANSWERS = ("kept lengths", "return value of the first run", "return value of the second run", "contents")
+
+
+def observe(side: Any, packets: list[bytes]) -> tuple[Any, ...]:
+    """Everything that is compared between two sides."""
+    answers = side.run(packets), side.once(packets[0] + bytes(40)), side.once(packets[1]), side.contents()
+    side.close()
+    return answers
+
+
+def difference(seed: int, engine: str, cpu: int, shelf: Shelf) -> str | None:
+    """What differs between the kernel and an engine, "" for nothing, None where the kernel refuses the program."""
+    source = Generator(seed)
+    programs, specs = source.case()
+    try:
+        live = Live(programs, specs, shelf)
+    except syscall.LoadRefused:
+        return None
+    packets = source.packets()
+    want = observe(live, packets)
+    got = observe(Ours(programs, specs, cpu, engine, possible_cpus()), packets)
+    trim(want[3], got[3], specs)
+    return "; ".join(told(name, a, b) for name, a, b in zip(ANSWERS, want, got, strict=True) if a != b)
+
+
+def trim(want: dict[str, Any], got: dict[str, Any], specs: Mapping[str, Spec]) -> None:
+    """Take perf's padding off the kernel's events where their size is that of ours."""
+    for name, spec in specs.items():
+        if spec.kind == "PERF_EVENT_ARRAY" and len(want[name]) == len(got[name]):
+            pairs = zip(want[name], got[name], strict=True)
+            want[name] = [(cpu, unpadded(data, len(ours))) for (cpu, data), (_, ours) in pairs]
+
+
+def told(name: str, want: Any, got: Any) -> str:
+    """One difference in words; of contents only the maps that differ."""
+    if isinstance(want, dict):
+        parts = [f"map {key}: kernel {want[key]}, pktbpf {got[key]}" for key in want if want[key] != got[key]]
+        return "; ".join(parts)
+    return f"{name}: kernel {want}, pktbpf {got}"
+
+
+if __name__ == "__main__":
+    shelves = Shelf()
+    work(lambda seed, cpu: difference(seed, sys.argv[4], cpu, shelves))
