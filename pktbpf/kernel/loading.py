@@ -27,6 +27,7 @@ class Loaded:
         self._maps: dict[str, int] = {}
         self._anonymous: dict[int, int] = {}
         self._programs: dict[int, int] = {}
+        self._types: dict[bytes, int] = {}
         self._held: list[Any] = []  # keeps id() of definitions and programs unique
 
     def program(self, program: Program) -> int:
@@ -34,38 +35,55 @@ class Loaded:
         syscall.LoadRefused, KernelUnavailable, OSError (a map that the kernel refuses)."""
         if id(program) not in self._programs:
             self._held.append(program)
-            code = _encode(program, {slot: self.map(spec) for slot, spec in program.maps.items()})
-            self._programs[id(program)] = syscall.load_program(code, license=program.license, name=program.name)
+            types = self._btf(program)
+            code = _encode(program, {slot: self.map(spec, types) for slot, spec in program.maps.items()})
+            self._programs[id(program)] = syscall.load_program(
+                code, license=program.license, name=program.name, btf_fd=types,
+                func_info=program.btf.func_info if types else b"",
+            )  # fmt: skip
         return self._programs[id(program)]
 
-    def map(self, definition: Any) -> int:
-        """The file descriptor of a definition (or of the definition behind a live map), created on first use."""
+    def _btf(self, program: Program) -> int:
+        """The file descriptor of the program's types, 0 without any or where the kernel takes none such."""
+        raw: bytes = getattr(program.btf, "raw", b"")
+        if raw and raw not in self._types:
+            try:
+                self._types[raw] = syscall.load_btf(raw)
+            except OSError:  # as libbpf does: a program that needs them is refused for that, with the reason
+                self._types[raw] = 0
+        return self._types.get(raw, 0)
+
+    def map(self, definition: Any, types: int = 0) -> int:
+        """The file descriptor of a definition (or of the definition behind a live map), created on first use. types:
+        file descriptor of the BTF that locks, timers and kernel pointers in its values are found by."""
         spec: MapSpec = getattr(definition, "spec", definition)
         if spec.name in self._maps:
             return self._maps[spec.name]
         if id(spec) in self._anonymous:
             return self._anonymous[id(spec)]
         self._held.append(spec)
-        inner = self.map(spec.inner) if spec.inner is not None else 0
+        inner = self.map(spec.inner, types) if spec.inner is not None else 0
+        typed = bool(types and getattr(spec, "fields", None))
         fd = syscall.create_map(
             spec.kind, spec.key_size, spec.value_size, spec.max_entries, flags=spec.flags, inner_fd=inner,
-            extra=spec.extra,
+            extra=spec.extra, btf_fd=types if typed else 0, key_type=_type_id(spec, "key_type") if typed else 0,
+            value_type=_type_id(spec, "value_type") if typed else 0,
         )  # fmt: skip
         if spec.name:
             self._maps[spec.name] = fd
         else:
             self._anonymous[id(spec)] = fd
-        self._fill(fd, spec)
+        self._fill(fd, spec, types)
         return fd
 
-    def _fill(self, fd: int, definition: Any) -> None:
+    def _fill(self, fd: int, definition: Any, types: int) -> None:
         """First contents: a data section's bytes, the slots of a program array or a map of maps."""
         initial: bytes | None = getattr(definition, "initial", None)
         if initial is not None:
             syscall.map_element(syscall.MAP_UPDATE_ELEM, fd, bytes(4), initial)
         slots: Mapping[int, Any] = getattr(definition, "slots", {})
         for index, target in slots.items():
-            value = self.map(target) if isinstance(target, MapSpec) else self.program(target.program)
+            value = self.map(target, types) if isinstance(target, MapSpec) else self.program(target.program)
             syscall.map_element(syscall.MAP_UPDATE_ELEM, fd, struct.pack("=I", index), struct.pack("=I", value))
         if getattr(definition, "frozen", False):
             syscall.bpf(syscall.MAP_FREEZE, struct.pack("=I", fd))
@@ -82,10 +100,15 @@ class Loaded:
 
     def close(self) -> None:
         """Close every descriptor."""
-        for fd in (*self._programs.values(), *self._maps.values(), *self._anonymous.values()):
-            os.close(fd)
-        for table in (self._programs, self._maps, self._anonymous):
+        tables: tuple[dict[Any, int], ...] = (self._programs, self._maps, self._anonymous, self._types)
+        for table in tables:
+            for fd in filter(None, table.values()):
+                os.close(fd)
             table.clear()
+
+
+def _type_id(spec: Any, which: str) -> int:
+    return int(getattr(getattr(spec, which, None), "id", 0))
 
 
 def _encode(program: Program, fds: Mapping[int, int]) -> bytes:

@@ -175,6 +175,12 @@ def program_log(insns: bytes, *, level: int = 2, license: str = "GPL", log_size:
     return 0, log.value.decode(errors="replace")
 
 
+def load_btf(raw: bytes) -> int:
+    """BPF_BTF_LOAD: the new file descriptor. Raises OSError."""
+    types = ctypes.create_string_buffer(raw, max(len(raw), 1))
+    return bpf(BTF_LOAD, struct.pack("<QQII", address(types), 0, len(raw), 0))[0]
+
+
 _INFO = struct.Struct("<II8sIIQQQIIQ16s")
 _INFO_SIZE = 232  # up to attach_btf_id; verified_insns is at 216
 
@@ -221,14 +227,16 @@ def run_once(fd: int, data: bytes, *, context: bytes = b"", repeat: int = 0) -> 
 
 def create_map(
     kind: str, key_size: int, value_size: int, max_entries: int, *, flags: int = 0, name: str = "", inner_fd: int = 0,
-    extra: int = 0,
+    extra: int = 0, btf_fd: int = 0, key_type: int = 0, value_type: int = 0,
 ) -> int:  # fmt: skip
-    """BPF_MAP_CREATE: the new file descriptor. kind: `BPF_MAP_TYPE_` name without the prefix. Raises OSError."""
+    """BPF_MAP_CREATE: the new file descriptor. kind: `BPF_MAP_TYPE_` name without the prefix. key_type, value_type:
+    type ids in the BTF `btf_fd`. Raises OSError."""
     attr = bytearray(_ATTR_SIZE)
     struct.pack_into(
         "<IIIIIII16s", attr, 0, MAP_TYPES[kind], key_size, value_size, max_entries, flags, inner_fd, 0,
         name.encode()[:15],
     )  # fmt: skip
+    struct.pack_into("<III", attr, 48, btf_fd, key_type, value_type)
     struct.pack_into("<Q", attr, 64, extra)
     return bpf(MAP_CREATE, attr)[0]
 

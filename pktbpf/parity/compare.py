@@ -22,13 +22,13 @@ from pktbpf.errors import ProgramRefused
 from pktbpf.filter import verify
 from pktbpf.instance import Instance
 from pktbpf.kernel.loading import Loaded
+from pktbpf.kernel.maps import possible_cpus
 from pktbpf.kernel.observed import Observed
 from pktbpf.kernel.rigs import Rig
+from pktbpf.parity.consumers import Consumers
 from pktbpf.parity.contents import Contents, compare_maps
+from pktbpf.parity.variants import variants
 from pktbpf.program import INTERNAL_NAMES, Program, Verified
-
-_CALL, _PRANDOM = 0x85, 7
-_SEEDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Difference:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """pairs: program-packet pairs compared. accepted: those that the kernel took. undelivered: packets that no
-    socket of the rig gets. unpredictable: packets whose verdict hangs on a random number or on how the
+    socket of the rig gets. unpredictable: packets whose verdict hangs on the time, on a random number or on how the
     kernel laid them out in memory; neither is compared.
     differing: 0-based numbers of the packets with different verdicts. first: the first of them in full. maps: contents
     of the maps after the last packet, where they were asked for."""
@@ -113,22 +113,24 @@ class Session:
         self.program = verified.program
         self._extended = extended or verified.program.classic is None
         self._wants_linear = uses_attributes(self.program)
-        env = env or Env()
-        # More seeds than one tell which verdicts hang on a random number.
-        seeds = range(env.seed, env.seed + (_SEEDS if uses_random(self.program) else 1))
-        instances = [Instance(admit=verify) for _ in seeds]
+        self._variants = variants(self.program, env or Env())
+        cpus = possible_cpus() if self.program.maps else 1
+        instances = [Instance(admit=verify, cpus=cpus) for _ in self._variants]
         bound = [instance.bind(verified) for instance in instances]
-        self._ours, self._maps = bound[0].program, instances[0].maps
+        self._maps = [instance.maps for instance in instances]
         self._runners = [
-            engines.get(engine).prepare(one, replace(env, seed=seed)) for one, seed in zip(bound, seeds, strict=True)
+            engines.get(engine).prepare(one, variant.env) for one, variant in zip(bound, self._variants, strict=True)
         ]
         self._loaded = Loaded()
+        self._consumers = Consumers(self._maps, self._loaded)
+        self._packets = 0
 
     def __enter__(self) -> Self:
         try:
             number, log = self._attach()
             if number:
                 raise ProgramRefused(number, None, "the live kernel refuses the program", log=log)
+            self._consumers.open()
         except BaseException:
             self._close()
             raise
@@ -151,7 +153,12 @@ class Session:
     def run(self, packets: Sequence[bytes]) -> Comparison:
         """Both sides over the next packets: payloads for the unix rig, Ethernet frames for the others."""
         observed = self.rig.run(packets)
-        outcomes = [runner.run(observed.skbs) for runner in self._runners]
+        outcomes = [
+            runner.run(variant.skbs(observed.skbs, self._packets))
+            for runner, variant in zip(self._runners, self._variants, strict=True)
+        ]
+        self._packets += len(packets)
+        self._consumers.drain()
         first = outcomes[0]
         steady = np.ones(len(observed), dtype=np.bool_)
         for outcome in outcomes[1:]:
@@ -163,9 +170,9 @@ class Session:
 
     def contents(self) -> Comparison:
         """No packets, but both sides' maps as they are now."""
-        if not self._maps:
+        if not self._maps[0]:
             return Comparison()
-        return Comparison(maps=compare_maps(self._ours, self._maps, self._loaded))
+        return Comparison(maps=compare_maps(self._maps, self._loaded, self._consumers))
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -174,12 +181,8 @@ class Session:
 
     def _close(self) -> None:
         self.rig.detach()
+        self._consumers.close()
         self._loaded.close()
-
-
-def uses_random(program: Program) -> bool:
-    """Whether the program asks for random numbers (the classic extension or bpf_get_prandom_u32)."""
-    return any(insn.code == _CALL and not insn.src and insn.imm == _PRANDOM for insn in program.insns)
 
 
 def uses_attributes(program: Program) -> bool:
@@ -205,7 +208,7 @@ def judge(
     observed: Observed, outcome: Outcome, kept: NDArray[np.int64], steady: NDArray[np.bool_] | None = None
 ) -> Comparison:
     """Both sides' columns, pair by pair. kept: int64[n], what our side keeps. steady: bool[n], False where our verdict
-    depends on a random number."""
+    depends on the time or a random number."""
     steady = np.ones(len(observed), dtype=np.bool_) if steady is None else steady
     counted = observed.delivered & steady
     accepted = outcome.verdict != 0

@@ -38,7 +38,7 @@ def as_text(total: Comparison, heading: list[tuple[str, str]]) -> str:
         rows.append(
             (
                 "unpredictable",
-                f"{total.unpredictable:,} packets whose verdict hangs on a random number or the kernel's memory layout",
+                f"{total.unpredictable:,} packets whose verdict hangs on time, chance or the kernel's memory layout",
             )
         )
     width = max(len(name) for name, _ in rows)

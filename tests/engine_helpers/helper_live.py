@@ -35,10 +35,7 @@ class Shelf:
         self.rig = UnixRig()
         self.readers: dict[str, PerfReader] = {}
         self._maps: dict[str, tuple[Spec, LiveMap]] = {}
-        raw = btf()
-        self._raw = syscall.ctypes.create_string_buffer(raw, len(raw))
-        attr = struct.pack("<QQII", syscall.address(self._raw), 0, len(raw), 0)
-        self.types = syscall.bpf(syscall.BTF_LOAD, attr)[0]
+        self.types = syscall.load_btf(btf())
 
     def map(self, name: str, spec: Spec, specs: Mapping[str, Spec]) -> LiveMap:
         """The map of that name as a program finds it at first, made when it is not there."""
@@ -86,12 +83,10 @@ def create(name: str, spec: Spec, types: int, inner: int = 0) -> LiveMap:
         )  # fmt: skip
     made = LiveMap.__new__(LiveMap)
     made.kind, made.key_size, made.value_size = spec.kind, spec.key_size, spec.value_size
-    attr = bytearray(72)
-    struct.pack_into(
-        "<IIIII", attr, 0, syscall.MAP_TYPES[spec.kind], spec.key_size, spec.value_size, spec.max_entries, spec.flags
-    )
-    struct.pack_into("<III", attr, 48, types, 1, _TYPES[spec.special])
-    made.fd = syscall.bpf(syscall.MAP_CREATE, attr)[0]
+    made.fd = syscall.create_map(
+        spec.kind, spec.key_size, spec.value_size, spec.max_entries, flags=spec.flags, btf_fd=types, key_type=1,
+        value_type=_TYPES[spec.special],
+    )  # fmt: skip
     return made
 
 
