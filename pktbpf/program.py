@@ -122,7 +122,10 @@ class Program:
 
     @property
     def tag(self) -> str:
-        """The kernel's program tag as 16 hex digits: SHA-256 (since 6.18) with both halves of map immediates zeroed."""
+        """The kernel's program tag as 16 hex digits: SHA-256 (since 6.18) with both halves of map immediates zeroed.
+
+        A kernel's tag of a program that calls kernel functions holds that kernel's numbers of them.
+        """
         return program_tag(self.insns)
 
 

@@ -190,3 +190,8 @@ ITERATOR_SLOTS: dict[str, int] = {
 def exists(name: str) -> bool:
     """Whether the kernel has a kfunc of this name."""
     return name in BY_NAME or name in OTHERS
+
+# How engines name the rows in place of a kernel's number; never leaves the process (see program.INTERNAL_HELPERS).
+NUMBER_BASE = 0x7E00_0000
+NUMBERS: dict[str, int] = {row.name: NUMBER_BASE + place for place, row in enumerate(ROWS)}
+NAMES: dict[int, str] = {number: name for name, number in NUMBERS.items()}

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pktbpf.abi import kfuncs
 from pktbpf.abi.helpers import NUMBERS
 from pktbpf.isa import fields
 from pktbpf.isa.extended import BY_CODE, BY_NAME, Insn, Row
@@ -156,13 +157,14 @@ Target = str | int  # a label, or a distance in slots from the next instruction
 @dataclass(frozen=True, slots=True)
 class Step:
     """One instruction before its place is known. field: which of off and imm the target goes to. map: name of the map
-    that a 64-bit immediate names. upper: its second slot's imm."""
+    that a 64-bit immediate names. upper: its second slot's imm. kfunc: name of the kernel function called."""
 
     insn: Insn
     target: str | None = None
     field: str = "off"
     map: str | None = None
     upper: int | None = None
+    kfunc: str | None = None
 
     @property
     def row(self) -> Row | None:
@@ -407,9 +409,13 @@ def call_local(target: Target) -> Step:
     return _jump(emit("CALL_LOCAL"), target, "imm")
 
 
-def call_kfunc(btf_id: int) -> Step:
-    """A kernel function by its BTF id."""
-    return emit("CALL_KFUNC", imm=btf_id)
+def call_kfunc(function: str | int) -> Step:
+    """A kernel function by name, or by its number in one kernel's BTF. ValueError for a name that no kernel has."""
+    if isinstance(function, int):
+        return emit("CALL_KFUNC", imm=function)
+    if not kfuncs.exists(function):
+        raise ValueError(f"there is no kernel function {function!r}")
+    return Step(emit("CALL_KFUNC").insn, kfunc=function)
 
 
 def exit_() -> Step:
@@ -459,6 +465,7 @@ def build(
             slot += 1 if step.upper is None else 2
     insns: list[Insn] = []
     used: dict[int, Any] = {}
+    kernel: dict[int, str] = {}
     for slot, step in placed:
         insn = step.insn
         if step.target is not None:
@@ -468,8 +475,10 @@ def build(
         insns.append(insn)
         if step.upper is not None:
             insns.append(Insn(0, imm=_signed32(step.upper)))
+        if step.kfunc is not None:
+            kernel[slot] = step.kfunc
         if step.map is not None:
             if maps is None or step.map not in maps:
                 raise ValueError(f"map {step.map!r} is not among maps=")
             used[slot] = maps[step.map]
-    return Program(tuple(insns), name=name, license=license, maps=used)
+    return Program(tuple(insns), name=name, license=license, maps=used, kfuncs=kernel)

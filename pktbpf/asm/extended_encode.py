@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pktbpf.abi import kfuncs
 from pktbpf.abi.helpers import NUMBERS
 from pktbpf.asm.extended_listing import Line
 from pktbpf.asm.extended_print import printable_row
@@ -19,6 +20,12 @@ from pktbpf.isa.extended import Insn, Kind, decode_all
 from pktbpf.program import INTERNAL_HELPERS, MapSpec
 
 _RANGES = {"imm": (-(1 << 31), (1 << 32) - 1), "hi": (-(1 << 31), (1 << 32) - 1), "off": (-(1 << 15), (1 << 15) - 1)}
+
+
+class KernelFunction(str):
+    """The name of the kernel function that an instruction calls."""
+
+    __slots__ = ()
 
 
 @dataclass(slots=True)
@@ -93,6 +100,10 @@ def _encode(state: Assembly, slot: int, line: Line, reading: Reading) -> tuple[l
             number = _distance(state, slot, line, column, value, row.kind is Kind.CALL)
             name = "imm" if name == "far" else name
         elif isinstance(value, str) and row.operation == "KFUNC":
+            if kfuncs.exists(value):
+                used = KernelFunction(value)
+            elif line.raw is None:
+                raise trouble_at(state, line, f"{value[:40]!r} is neither a helper nor a kernel function", column)
             continue
         elif isinstance(value, str):
             # `call pc+13#symbol`: a kernel with JIT shows the distance in off and the function's number in imm.
@@ -138,7 +149,7 @@ def _map(state: Assembly, line: Line, column: int, value: MapName) -> tuple[int,
 
 
 def _helper(state: Assembly, line: Line, column: int, value: Helper) -> int:
-    if value.number is not None:
+    if value.number is not None and not (kfuncs.exists(value.name) and line.raw is None):
         return value.number
     bare = value.name.removeprefix("bpf_")
     number = NUMBERS.get(bare, INTERNAL_HELPERS.get(value.name))

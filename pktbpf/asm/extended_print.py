@@ -30,10 +30,14 @@ def helper_text(number: int) -> str:
 
 
 def format_insn(
-    insn: Insn, second: Insn | None = None, *, target: str | None = None, map_name: str | None = None
-) -> str:
+    insn: Insn, second: Insn | None = None, *, target: str | None = None, map_name: str | None = None,
+    kfunc: str | None = None,
+) -> str:  # fmt: skip
     """One instruction as text. second: the slot after it, needed for 64-bit immediates. target: the label that a jump
-    or local call goes to. map_name: what stands for the map of a map reference (default: its number)."""
+    or local call goes to. map_name: what stands for the map of a map reference (default: its number). kfunc: name of
+    the kernel function that it calls."""
+    if kfunc is not None:
+        return f"call {kfunc}"
     row = printable_row(insn, second)
     if row is None:
         return f".insn {insn.code:#04x}, {insn.dst}, {insn.src}, {insn.off}, {insn.imm}"
@@ -136,7 +140,8 @@ def disassemble(
         second = program.insns[slot + 1] if slot + 1 < len(program.insns) else None
         if slot + 1 in names and is_wide(insn):
             second = None  # a jump into the middle: both words stand alone
-        text = format_insn(insn, second, target=names.get(targets.get(slot, -1)), map_name=maps.get(slot))
+        text = format_insn(insn, second, target=names.get(targets.get(slot, -1)), map_name=maps.get(slot),
+                           kfunc=program.kfuncs.get(slot))  # fmt: skip
         skip = is_wide(insn) and printable_row(insn, second) is not None
         indent = "    " if names else ""
         out.append(f"{slot:4}: ({insn.code:02x}) {text}" if opcodes else indent + text)

@@ -40,7 +40,8 @@ SPELLINGS: tuple[tuple[str, str], ...] = (
     ("LD_MAP_IDX_VALUE", "r{dst} = map[idx:{imm}]+{hi} ll"),
     ("LD_MAP_IDX_VALUE", "r{dst} = map[idx:{imm}][0]+{hi} ll"),
     ("CALL_LOCAL", "call pc{far}#{word}"),
-    ("CALL_KFUNC", "call {word}#{imm}"),  # bpftool: only the bytes tell it from a helper
+    ("CALL_KFUNC", "call {word}"),  # tried after the helper of that name
+    ("CALL_KFUNC", "call {word}#{imm}"),  # bpftool: only the name or the bytes tell it from a helper
     # llvm-objdump 14 without +alu32 loses the fetch; only the bytes beside it can tell.
     ("ATOMIC_FETCH_ADD_W", "lock *(u32 *)(r{dst} {off}) += r{src}"),
 )

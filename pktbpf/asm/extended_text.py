@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from pktbpf.asm.extended_encode import Assembly, choose, function_starts, signed, trouble_at
+from pktbpf.asm.extended_encode import Assembly, KernelFunction, choose, function_starts, signed, trouble_at
 from pktbpf.asm.extended_listing import Line, read_lines
 from pktbpf.asm.extended_print import disassemble, format_insn
 from pktbpf.asm.extended_syntax import SyntaxTrouble, parse
@@ -152,12 +152,17 @@ def _declare_map(state: Assembly, line: Line, rest: str) -> None:
 def _finish(state: Assembly) -> Program:
     slots: list[Insn] = [Insn(0)] * state.size
     maps: dict[int, Any] = {}
+    kernel: dict[int, str] = {}
     state.functions = function_starts(state)
     for slot, insn in state.fixed.items():
         slots[slot] = insn
     for slot, line, readings in state.statements:
         words, used = choose(state, slot, line, readings)
         slots[slot : slot + len(words)] = words
-        if used is not None:
+        if isinstance(used, KernelFunction):
+            kernel[slot] = str(used)
+        elif used is not None:
             maps[slot] = used
-    return Program(tuple(slots), name=state.name, license=state.license, maps=maps, origin=state.source or "")
+    return Program(
+        tuple(slots), name=state.name, license=state.license, maps=maps, origin=state.source or "", kfuncs=kernel
+    )

@@ -2,7 +2,8 @@
 
 The loop's parameters for helpers are None where a program calls none of a group, and that group is not compiled then:
 `basic` or `world` (maps, time, packet bytes), and of the rare ones `kinds` (maps other than arrays and plain hash
-tables), `rings` (ring buffers, perf events, dynptrs), `text` (strings and traces), `timers` (timers, kptr_xchg).
+tables), `rings` (ring buffers, perf events, dynptrs), `text` (strings and traces), `timers` (timers, kptr_xchg),
+`kernel` (kernel functions).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pktbpf.engine import (
     basic_helpers,
     common_helpers,
     control_helpers,
+    rare_kernel,
     rare_maps,
     rare_rings,
     rare_text,
@@ -42,6 +44,7 @@ class Groups:
     rings: bool
     text: bool
     timers: bool
+    kernel: bool = False
 
     @classmethod
     def of(cls, linked: Linked) -> Groups:
@@ -56,6 +59,7 @@ class Groups:
             rings=bool(calls & RINGS),
             text=bool(calls & rare_text.NUMBERS),
             timers=bool(calls & rare_timers.NUMBERS),
+            kernel=bool(calls & rare_kernel.NUMBERS),
         )
 
 
@@ -71,7 +75,14 @@ class RareState:
     traces: Bytes | None = None
     packed: Words | None = None
     timers: Words | None = None
+    words: Words | None = None
     seed: int = 0
+
+    def words_at(self) -> np.uint64:
+        """Machine address of the copied words of bit iterators, a place for each stack slot."""
+        if self.words is None:
+            self.words = _zeros(rare_kernel.STACK_SLOTS * rare_kernel.BITS_BYTES // 8)
+        return np.uint64(self.words.ctypes.data)
 
     def text_at(self) -> np.uint64:
         """Machine address of the state of text helpers, with room for traces."""

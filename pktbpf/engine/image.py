@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pktbpf.abi.kfuncs import NUMBERS as KFUNCS
 from pktbpf.abi.limits import CB_OFFSET, CB_SIZE, REG_FP, STACK_SIZE
 from pktbpf.isa import extended
 from pktbpf.isa.extended import Insn, Kind, Row
@@ -61,7 +62,7 @@ class Image:
 
 def build(program: Program, *, fuse: bool = True) -> Image:
     """Pack a program. fuse=False keeps one operation per instruction (coverage, tracing)."""
-    insns = program.insns
+    insns = numbered(program)
     words = np.zeros(len(insns) + len(TAIL), dtype=np.uint64)
     second = _second_slots(insns)
     for pc, insn in enumerate(insns):
@@ -73,11 +74,22 @@ def build(program: Program, *, fuse: bool = True) -> Image:
     for number, name in enumerate(TAIL):
         words[len(insns) + number] = OP[name]
     entry = _fuse_all(insns, words) if fuse else 0
-    return _describe(program, words, entry)
+    return _describe(insns, words, entry)
 
 
-def _describe(program: Program, words: NDArray[np.uint64], entry: int) -> Image:
-    rows = [(insn, row) for insn in program.insns if (row := insn.row) is not None]
+def numbered(program: Program) -> tuple[Insn, ...]:
+    """The instructions with calls of kernel functions as calls of a helper with their number in pktbpf.abi.kfuncs."""
+    if not program.kfuncs:
+        return program.insns
+    insns = list(program.insns)
+    for slot, name in program.kfuncs.items():
+        if name in KFUNCS:
+            insns[slot] = Insn(insns[slot].code, imm=KFUNCS[name])
+    return tuple(insns)
+
+
+def _describe(insns: tuple[Insn, ...], words: NDArray[np.uint64], entry: int) -> Image:
+    rows = [(insn, row) for insn in insns if (row := insn.row) is not None]
     calls = frozenset(insn.imm for insn, row in rows if row.name == "CALL_HELPER")
     needs_meta = _reads_context(rows) or not calls <= NO_METADATA
     return Image(words, entry, _stack_depth(rows), calls, needs_meta, _touches_cb(rows))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pktbpf.abi.context import COLUMN
 from pktbpf.abi.helpers import helper_name
+from pktbpf.abi.kfuncs import NUMBERS as KFUNCS
 from pktbpf.abi.limits import MAX_FRAMES, SKB_CONTEXT_SIZE, STACK_SIZE
 from pktbpf.abi.map_kinds import BY_NAME as KINDS
 from pktbpf.engine import basic_helpers, common_helpers
@@ -60,6 +61,7 @@ from pktbpf.engine.memory import (
     CB_END,
     CONTEXT_BASE,
     CONTEXT_REGION,
+    PACKET_REGION,
     READ,
     STACK_BASE,
     STACK_REGION,
@@ -70,15 +72,17 @@ from pktbpf.engine.memory import (
     store,
 )  # fmt: skip
 from pktbpf.engine.packet import LOADED, UNKNOWN, slow_load
+from pktbpf.engine.rare_kernel import NUMBERS as KERNEL_FUNCTIONS
+from pktbpf.engine.rare_kernel import call_kernel
 from pktbpf.engine.rare_maps import call_maps
 from pktbpf.engine.rare_rings import call_rings
 from pktbpf.engine.rare_text import call_text
 from pktbpf.engine.rare_timers import T_RUNNING, call_timers, expired
-from pktbpf.engine.supported import why_not
+from pktbpf.engine.supported import why_not, why_not_kfunc
 from pktbpf.engine.trace import TraceRecord, take
 from pktbpf.errors import ProgramRefused
 from pktbpf.hot import Bytes, Ints, Scalar, Words, hot, load_be32, load_u8, peek64, poke64
-from pktbpf.maps.layout import FIRST_NUMBER, KEY_SIZE, KIND, MAP_POINTER, MAX_ENTRIES, STRIDE, round_up
+from pktbpf.maps.layout import FIRST_NUMBER, KEY_SIZE, KIND, MAP_POINTER, MAX_ENTRIES, RIGHTS, STRIDE, round_up
 from pktbpf.maps.layout import clear as clear_memory
 from pktbpf.program import Verified
 
@@ -119,7 +123,7 @@ F_INDETERMINATE, F_OPCODE, F_JUMP, F_MEMORY, F_BUDGET, F_CALL, F_DEPTH, F_CONTEX
 U1, U2, U3, U4, U8, U15, U31, U63, U512 = (np.uint64(n) for n in (1, 2, 3, 4, 8, 15, 31, 63, STACK_SIZE))
 R_READ, R_WRITE, R_BOTH = np.uint64(READ), np.uint64(WRITE), np.uint64(READ | WRITE)
 ARRAY = KINDS["ARRAY"].number
-FIRST_MAP = np.uint64(FIRST_NUMBER)
+FIRST_MAP, PACKET_ROW = np.uint64(FIRST_NUMBER), np.uint64(PACKET_REGION)
 MAP_LOOKUP = common_helpers.LOOKUP
 MAC, NETWORK, CPU = COLUMN["mac_offset"], COLUMN["network_offset"], COLUMN["cpu"]
 
@@ -212,6 +216,7 @@ def run_batch(
     rings: Scalar | None,
     text: Scalar | None,
     timers: Scalar | None,
+    kernel: Scalar | None,
     budget: Scalar,
     counts: Words | None,
     verdict: Any,
@@ -220,8 +225,8 @@ def run_batch(
     """Run the image over every packet.
 
     counts: None, or uint64[slots, 2] of executions and taken branches. basic, world: the helpers' state where the
-    program calls basic ones only, or any others. kinds, rings, text, timers: machine addresses of the state of groups
-    of rarer helpers, see pktbpf.engine.groups. What is None is not compiled, and most filters call nothing.
+    program calls basic ones only, or any others. kinds, rings, text, timers, kernel: machine addresses of the
+    state of groups of rarer helpers, see pktbpf.engine.groups. What is None is not compiled; most filters call nothing.
     """
     block_at, data_at = addresses[0], addresses[1]
     return_zero, plain_exit = np.int64(len(words) - 2), np.int64(len(words) - 1)
@@ -259,6 +264,8 @@ def run_batch(
             poke64(block_at + B_HEAD, np.uint64(head[number]))
             poke64(block_at + B_MAC, np.uint64(mac))
             poke64(block_at + B_NETWORK, np.uint64(network))
+        if kernel is not None:
+            regions[PACKET_ROW, 0], regions[PACKET_ROW, 1] = data_at + begin, have
         if timers is not None:
             due = expired(timers, meta[shown], regs, block_at, addresses[3])
             if due >= 0:
@@ -589,6 +596,8 @@ def run_batch(
                             value, ok = call_text(called, block_at, text)
                         if timers is not None and ok == F_CALL:
                             value, ok = call_timers(called, block_at, timers)
+                        if kernel is not None and ok == F_CALL:
+                            value, ok = call_kernel(called, block_at, kernel)
                         if ok == F_CALL:
                             value, ok = call_common(called, block_at, regions, world)
                 if ok != 0:
@@ -692,6 +701,7 @@ class Workspace:
                 self.scratch = np.zeros(slot * ALL_FRAMES, dtype=np.uint8)
             regions[SCRATCH_REGION, :3] = (self.scratch.ctypes.data, slot * ALL_FRAMES, READ)
             regions[SCRATCH_REGION, STRIDE] = slot
+            regions[PACKET_REGION, RIGHTS] = READ
 
     def aim(self, regions: Words, data: Bytes, meta: Ints, functions: Ints) -> None:
         """Point the block at the table, the bytes and the metadata of a run, and the slots of functions by number."""
@@ -737,6 +747,7 @@ class Interpreted:
             work.state if groups.basic else None, work.state if groups.world else None,
             U0 if groups.kinds else None, U0 if groups.rings else None,
             self.rare.text_at() if groups.text else None, self.rare.timers_at() if groups.timers else None,
+            self.rare.words_at() if groups.kernel else None,
             self.budget, self.counts, outcome.verdict, outcome.fault,
         )  # fmt: skip
         return outcome
@@ -788,6 +799,12 @@ def _refuse_unknown(linked: Linked, trusted: bool) -> None:
     if trusted:
         return
     for program in linked.programs:
+        for at, name in program.kfuncs.items():
+            if KFUNCS.get(name) not in RUNNABLE:
+                raise ProgramRefused(
+                    22, at, f"kernel function {name} {why_not_kfunc(name)}",
+                    hint="replace the call, or test this program on the live kernel",
+                )  # fmt: skip
         for at, insn in enumerate(program.insns):
             if insn.code == 0x85 and insn.src == 0 and insn.imm not in RUNNABLE:
                 raise ProgramRefused(
@@ -796,6 +813,6 @@ def _refuse_unknown(linked: Linked, trusted: bool) -> None:
                 )  # fmt: skip
 
 
-RUNNABLE = ALL_HELPERS | basic_helpers.NUMBERS
+RUNNABLE = ALL_HELPERS | basic_helpers.NUMBERS | KERNEL_FUNCTIONS
 
 ENGINE = InterpreterEngine()

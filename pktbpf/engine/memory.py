@@ -13,7 +13,9 @@ from pktbpf.engine.arith import M8, M16, M32, U0, U32, swap16
 from pktbpf.hot import Ints, Scalar, Words, hot, peek8, peek16, peek32, peek64, poke8, poke16, poke32, poke64
 from pktbpf.maps.layout import WIDTH
 
-STACK_REGION, CONTEXT_REGION, FIRST_MAP_REGION = 1, 2, 4
+STACK_REGION, CONTEXT_REGION = 1, 2
+# 3 is the scratch memory of callbacks (control_helpers); 4 are the bytes of the packet, read through dynptrs only.
+PACKET_REGION = 4
 READ, WRITE = 1, 2
 
 STACK_BASE = np.uint64(STACK_REGION << 32)

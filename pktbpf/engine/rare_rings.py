@@ -25,7 +25,7 @@ from pktbpf.engine.common_helpers import (
     R5,
     map_number,
 )  # fmt: skip
-from pktbpf.engine.memory import B_CAPTURED, B_COUNT, B_DATA, B_LENGTH, argument, metadata, reach
+from pktbpf.engine.memory import B_CAPTURED, B_COUNT, B_DATA, B_LENGTH, PACKET_REGION, argument, metadata, reach
 from pktbpf.hot import Scalar, Words, hot, peek8, peek32, peek64, poke8, poke32, poke64
 from pktbpf.maps import perf, ringbuf
 from pktbpf.maps.layout import KIND, READ, VALUES_SIZE, WRITE, copy
@@ -49,7 +49,9 @@ RINGBUF, PERF_EVENT_ARRAY = KINDS["RINGBUF"].number, KINDS["PERF_EVENT_ARRAY"].n
 CPU, TIMESTAMP = COLUMN["cpu"], COLUMN["timestamp"]
 EINVAL, E2BIG = np.uint64((1 << 64) - 22), np.uint64((1 << 64) - 7)
 DYNPTR = np.uint64(16)
-LOCAL, RING = np.uint64(1 << 28), np.uint64(2 << 28)
+LOCAL, RING, SKB = (np.uint64(n << 28) for n in (1, 2, 3))
+PACKET_POINTER = np.uint64(PACKET_REGION << 32)  # where a dynptr over the packet points
+_KIND = np.uint64(7 << 28)
 SIZE_MASK, READ_ONLY = np.uint64((1 << 24) - 1), np.uint64(1 << 31)
 _EVENT_FLAGS = np.uint64((1 << 52) - 1)
 _U8, _U12 = np.uint64(8), np.uint64(12)
@@ -172,7 +174,19 @@ def _from_mem(block: Scalar) -> Scalar:
 
 
 @hot
-def _within(place: Scalar, offset: Scalar, size: Scalar) -> Scalar:
+def is_packet(place: Scalar) -> Scalar:
+    """Whether the dynptr at a machine address is over the packet."""
+    return peek32(place + _U8) & _KIND == SKB and peek64(place) == PACKET_POINTER
+
+
+@hot
+def _uncaptured(place: Scalar, offset: Scalar, size: Scalar, block: Scalar) -> Scalar:
+    """Whether bytes of a dynptr over the packet are among those that the capture lacks."""
+    return is_packet(place) and peek32(place + _U12) + offset + size > peek64(block + B_CAPTURED)
+
+
+@hot
+def within(place: Scalar, offset: Scalar, size: Scalar) -> Scalar:
     """Pointer to bytes of the dynptr at a machine address; 0 when they are not all inside or it is null."""
     have = peek32(place + _U8) & SIZE_MASK
     if peek64(place) == U0 or size > have or offset > have - size:
@@ -193,11 +207,14 @@ def _transfer(number: Scalar, block: Scalar) -> Scalar:
         return EINVAL, 0
     if not reading and peek32(place + _U8) & READ_ONLY:
         return EINVAL, 0
-    inside = _within(place, argument(block, R4 if reading else R2) & M32, size)
+    offset = argument(block, R4 if reading else R2) & M32
+    inside = within(place, offset, size)
     if inside == U0:
         return E2BIG, 0
     if argument(block, R5):  # since Linux 6.4 a write looks at its flags after the range
         return EINVAL, 0
+    if _uncaptured(place, offset, size, block):
+        return U0, F_INDETERMINATE
     inner = span(inside, size, READ if reading else WRITE, block)
     if inner == U0:
         return U0, F_MEMORY
@@ -206,6 +223,41 @@ def _transfer(number: Scalar, block: Scalar) -> Scalar:
     else:
         move(inner, other, size)
     return U0, 0
+
+
+@hot
+def copy_dynptr(target: Scalar, block: Scalar) -> Scalar:
+    """bpf_dynptr_copy(dst, dst_off, src, src_off, size) for a dst at a machine address: (r0, fault)."""
+    source = reach(argument(block, R3), DYNPTR, READ, block)
+    if source == U0:
+        return U0, F_MEMORY
+    size = argument(block, R5) & M32
+    to, offset = argument(block, R2) & M32, argument(block, R4) & M32
+    readable, writable = within(source, offset, size), within(target, to, size)
+    if peek32(target + _U8) & READ_ONLY:
+        writable = U0
+    if readable != U0 and writable != U0:
+        if _uncaptured(source, offset, size, block):
+            return U0, F_INDETERMINATE
+        inner, outer = span(readable, size, READ, block), span(writable, size, WRITE, block)
+        if inner == U0 or outer == U0:
+            return U0, F_MEMORY
+        move(outer, inner, size)
+        return U0, 0
+    if readable != U0:
+        null = peek64(target) == U0 or peek32(target + _U8) & READ_ONLY != U0
+        return (EINVAL if null else E2BIG) & M32, 0
+    if writable != U0:
+        return (EINVAL if peek64(source) == U0 else E2BIG) & M32, 0
+    if _outside(target, to, size) or _outside(source, offset, size):
+        return E2BIG & M32, 0
+    return (EINVAL & M32 if size != U0 else U0), 0
+
+
+@hot
+def _outside(place: Scalar, offset: Scalar, size: Scalar) -> Scalar:
+    have = peek32(place + _U8) & SIZE_MASK
+    return size > have or offset > have - size
 
 
 @hot
@@ -228,7 +280,7 @@ def _data(block: Scalar) -> Scalar:
         return U0, F_MEMORY
     if peek32(place + _U8) & READ_ONLY:
         return U0, 0
-    return _within(place, argument(block, R2) & M32, argument(block, R3) & M32), 0
+    return within(place, argument(block, R2) & M32, argument(block, R3) & M32), 0
 
 
 @hot

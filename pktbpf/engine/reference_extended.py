@@ -15,7 +15,7 @@ from pktbpf.abi.limits import MAX_FRAMES, REG_FP, STACK_SIZE
 from pktbpf.engine.base import Fault
 from pktbpf.engine.control_helpers import ALL_FRAMES
 from pktbpf.engine.reference_packet import Faulted, LoadFailed, Packet
-from pktbpf.engine.reference_world import READ, SCRATCH, WRITE, Answer, Walk, World
+from pktbpf.engine.reference_world import PACKET, READ, SCRATCH, WRITE, Answer, Walk, World
 from pktbpf.isa.extended import Insn, Kind, Row
 from pktbpf.program import INTERNAL_NAMES, Program
 
@@ -241,6 +241,8 @@ class Machine:
             raise Faulted(Fault.CONTEXT)
         if region == SCRATCH and need == READ and offset + size <= len(self.scratch):
             return self.scratch, offset
+        if region == PACKET and need == READ and offset + size <= max(self.packet.captured, 0):
+            return bytearray(self.packet.buffer[self.packet.base + offset : self.packet.base + offset + size]), 0
         found = self.world.memory(address, size, need) if self.world is not None else None
         if found is None:
             raise Faulted(Fault.MEMORY)
@@ -350,6 +352,8 @@ class Machine:
             else:
                 self._enter(answer, self.target)
                 self._round(None)
+        elif self.program is not None and self.pc - 1 in self.program.kfuncs and self.world is not None:
+            self.regs[0] = self.world.call_kernel(self, self.program.kfuncs[self.pc - 1]) & U64
         else:
             raise Faulted(Fault.OPCODE)
 

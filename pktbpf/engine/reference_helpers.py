@@ -16,7 +16,19 @@ from pktbpf.abi.context import UNSET
 from pktbpf.engine import reference_text as text
 from pktbpf.engine.base import Fault
 from pktbpf.engine.reference_packet import Faulted
-from pktbpf.engine.reference_world import E2BIG, EFAULT, EINVAL, LOOP_LIMIT, READ, U32, WRITE, Answer, Timer, World
+from pktbpf.engine.reference_world import (
+    E2BIG,
+    EFAULT,
+    EINVAL,
+    LOOP_LIMIT,
+    PACKET,
+    READ,
+    U32,
+    WRITE,
+    Answer,
+    Timer,
+    World,
+)
 from pktbpf.engine.trace import TraceRecord
 from pktbpf.maps import dispatch_more, perf, ringbuf
 from pktbpf.maps.elements import place
@@ -277,6 +289,10 @@ def _inside(m: Machine, at: int, offset: int, size: int) -> tuple[int, bool]:
     return (data + start + offset if data else 0), size <= have & 0xFFFFFF and offset <= (have & 0xFFFFFF) - size
 
 
+def _read_only(m: Machine, at: int) -> bool:
+    return bool(struct.unpack("<I", m.read(at + 8, 4))[0] >> 31)
+
+
 @helper
 def dynptr_read(w: World, m: Machine, to: int, size: int, at: int, offset: int, flags: int) -> int:
     pointer, inside = _inside(m, at, offset & U32, size)
@@ -285,6 +301,8 @@ def dynptr_read(w: World, m: Machine, to: int, size: int, at: int, offset: int, 
         return EINVAL
     if not inside:
         return E2BIG
+    if pointer >> 32 == PACKET and (pointer & U32) + size > m.packet.captured:
+        raise Faulted(Fault.INDETERMINATE)
     m.write(to, m.read(pointer, size))
     return 0
 
@@ -293,7 +311,7 @@ def dynptr_read(w: World, m: Machine, to: int, size: int, at: int, offset: int, 
 def dynptr_write(w: World, m: Machine, at: int, offset: int, source: int, size: int, flags: int) -> int:
     pointer, inside = _inside(m, at, offset & U32, size)
     data = m.read(source, size)
-    if not pointer:
+    if not pointer or _read_only(m, at):
         return EINVAL
     if not inside:
         return E2BIG
@@ -306,7 +324,7 @@ def dynptr_write(w: World, m: Machine, at: int, offset: int, source: int, size: 
 @helper
 def dynptr_data(w: World, m: Machine, at: int, offset: int, size: int, *_: int) -> int:
     pointer, inside = _inside(m, at, offset & U32, size & U32)
-    return pointer if inside else 0
+    return pointer if inside and not _read_only(m, at) else 0
 
 
 # --- text

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
 MAP_POINTER, FUNCTION = 1 << 62, 1 << 61
-SCRATCH, FIRST_MAP = 3, layout.FIRST_NUMBER
+SCRATCH, PACKET, FIRST_MAP = 3, 4, layout.FIRST_NUMBER
 READ, WRITE = 1, 2
 EINVAL, E2BIG, EFAULT = -22, -7, -14
 LOOP_LIMIT, MOST_SAMPLES = 1 << 23, 128 * 1024
@@ -59,6 +59,7 @@ class World:
     running: Timer | None = None
     starts: int = 0
     maps: dict[int, Map] = field(default_factory=dict)
+    words: dict[int, bytes] = field(default_factory=dict)  # of bit iterators, by the address of the iterator
 
     # --- maps and memory
 
@@ -110,6 +111,15 @@ class World:
             raise Faulted(Fault.CALL)
         if name in ("loop", "for_each_map_elem", "user_ringbuf_drain") and len(machine.frames) >= machine.limit:
             raise Faulted(Fault.DEPTH)
+        return body(self, machine, *machine.regs[1:6])
+
+    def call_kernel(self, machine: Machine, name: str) -> int:
+        """r0 of a call of a kernel function. Raises Faulted."""
+        from pktbpf.engine import reference_kernel
+
+        body = reference_kernel.BODIES.get(name)
+        if body is None:
+            raise Faulted(Fault.CALL)
         return body(self, machine, *machine.regs[1:6])
 
     def function(self, machine: Machine, pointer: int) -> int:

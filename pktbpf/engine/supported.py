@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pktbpf.abi.helpers import ROWS, helper_name
+from pktbpf.abi.kfuncs import ROWS as KFUNCS
 
 _TASK = "asks about the task that happens to run, which a packet out of a capture has none of"
 _MEMORY = "reads memory of the kernel or of a process, which is not there"
@@ -30,6 +31,35 @@ _REASONS: dict[str, str] = {
     _PERCPU: "per_cpu_ptr this_cpu_ptr",
 }
 REFUSED: dict[str, str] = {name: reason for reason, names in _REASONS.items() for name in names.split()}
+
+
+_SLEEPS = "may sleep, which a socket filter never does"
+_LOCKS = "takes a lock that maps of a socket filter cannot have"
+_QUEUE = "runs its callback in a work queue of the kernel"
+_DEVICE = "is for programs bound to a network device"
+_KFUNC_REASONS: dict[str, str] = {
+    _TASK: """bpf_iter_task_new bpf_iter_task_next bpf_iter_task_destroy bpf_iter_task_vma_new bpf_iter_task_vma_next
+        bpf_iter_task_vma_destroy bpf_iter_css_new bpf_iter_css_next bpf_iter_css_destroy bpf_iter_css_task_new
+        bpf_iter_css_task_next bpf_iter_css_task_destroy bpf_cgroup_read_xattr bpf_task_work_schedule_resume_impl
+        bpf_task_work_schedule_signal_impl""",
+    _MEMORY: """bpf_cast_to_kern_ctx bpf_rdonly_cast bpf_get_kmem_cache bpf_probe_read_kernel_dynptr
+        bpf_probe_read_kernel_str_dynptr bpf_probe_read_user_dynptr bpf_probe_read_user_str_dynptr""",
+    _LOCKS: "bpf_res_spin_lock bpf_res_spin_lock_irqsave bpf_res_spin_unlock bpf_res_spin_unlock_irqrestore",
+    _QUEUE: "bpf_wq_init bpf_wq_set_callback_impl bpf_wq_start",
+    _DEVICE: "bpf_xdp_metadata_rx_hash bpf_xdp_metadata_rx_timestamp bpf_xdp_metadata_rx_vlan_tag",
+    "writes to a stream that only the kernel keeps": "bpf_stream_vprintk_impl",
+    "is a test of the kernel's own": "bpf_modify_return_test_tp",
+    "stands where the compiler found undefined behaviour": "__bpf_trap",
+    "gives a slice that may be written, which a socket filter may not": "bpf_dynptr_slice_rdwr",
+}
+REFUSED_KFUNCS: dict[str, str] = {name: why for why, names in _KFUNC_REASONS.items() for name in names.split()} | {
+    row.name: _SLEEPS for row in KFUNCS if row.has("sleeps")
+}
+
+
+def why_not_kfunc(name: str) -> str:
+    """The end of a sentence that says why a kernel function does not run here."""
+    return REFUSED_KFUNCS.get(name, "cannot be called by a socket filter")
 
 
 class Support(NamedTuple):

@@ -1,20 +1,27 @@
 """A Program in the live kernel: its maps created and filled, its references to them set, the program loaded.
 
-What libbpf does between opening an object and attaching it. Everything is closed again with the `Loaded` it returned.
+What libbpf does between opening an object and attaching it: types, functions and lines go along where the program has
+them, names of kernel functions become this kernel's numbers. Everything is closed again with the `Loaded` it returned.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import functools
 import os
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from pktbpf.errors import KernelUnavailable, ObjectError
 from pktbpf.isa.extended import Insn
 from pktbpf.isa.fields import PSEUDO_MAP_FD, PSEUDO_MAP_IDX_VALUE, PSEUDO_MAP_VALUE
 from pktbpf.kernel import syscall
 from pktbpf.kernel.maps import LiveMap
+from pktbpf.objfile.btf import Btf, BtfKind
+from pktbpf.objfile.load import target_btf
 from pktbpf.program import MapSpec, Program
 
 _VALUE_SOURCES = (PSEUDO_MAP_VALUE, PSEUDO_MAP_IDX_VALUE)
@@ -36,10 +43,10 @@ class Loaded:
         if id(program) not in self._programs:
             self._held.append(program)
             types = self._btf(program)
-            code = _encode(program, {slot: self.map(spec, types) for slot, spec in program.maps.items()})
+            code = _encode(numbered(program), {slot: self.map(spec, types) for slot, spec in program.maps.items()})
             self._programs[id(program)] = syscall.load_program(
                 code, license=program.license, name=program.name, btf_fd=types,
-                func_info=program.btf.func_info if types else b"",
+                func_info=program.btf.func_info if types else b"", line_info=program.btf.line_info if types else b"",
             )  # fmt: skip
         return self._programs[id(program)]
 
@@ -118,3 +125,29 @@ def _encode(program: Program, fds: Mapping[int, int]) -> bytes:
         source = PSEUDO_MAP_VALUE if insns[slot].src in _VALUE_SOURCES else PSEUDO_MAP_FD
         insns[slot] = insns[slot]._replace(src=source, imm=fd)
     return b"".join(insn.encode() for insn in insns)
+
+
+def numbered(program: Program) -> Program:
+    """The program with the running kernel's numbers of the kernel functions it calls; its tag is then the kernel's.
+    Raises LoadRefused, KernelUnavailable."""
+    insns = list(program.insns)
+    for slot, name in program.kfuncs.items():
+        insns[slot] = insns[slot]._replace(imm=kfunc_number(name))
+    return replace(program, insns=tuple(insns)) if program.kfuncs else program
+
+
+@functools.cache
+def _kernel_types() -> Btf:
+    try:
+        return target_btf(None)
+    except (OSError, ObjectError) as error:
+        raise KernelUnavailable(errno.ENOENT, f"the kernel's BTF ({error})") from error
+
+
+def kfunc_number(name: str) -> int:
+    """Number of a kernel function in the running kernel's BTF. Raises LoadRefused (EINVAL) for one it does not have,
+    KernelUnavailable where there is no BTF."""
+    found = _kernel_types().find(name, BtfKind.FUNC)
+    if found is None:
+        raise syscall.LoadRefused(errno.EINVAL, f"extern (func ksym) '{name}': not found in kernel BTF")
+    return found.id

@@ -122,7 +122,7 @@ def available() -> None:
 
 def load_program(
     insns: bytes, *, license: str = "GPL", log_level: int = 0, log_size: int = 1 << 20, name: str = "",
-    program_type: int = PROG_TYPE_SOCKET_FILTER, btf_fd: int = 0, func_info: bytes = b"",
+    program_type: int = PROG_TYPE_SOCKET_FILTER, btf_fd: int = 0, func_info: bytes = b"", line_info: bytes = b"",
 ) -> int:  # fmt: skip
     """BPF_PROG_LOAD of `struct bpf_insn[]`: the new file descriptor.
 
@@ -133,13 +133,15 @@ def load_program(
     terms = ctypes.create_string_buffer(license.encode())
     label = re.sub(rb"[^A-Za-z0-9_.]", b"_", name.encode())[:15]  # what the kernel takes, BPF_OBJ_NAME_LEN
     infos = ctypes.create_string_buffer(func_info, max(len(func_info), 1))
+    lines = ctypes.create_string_buffer(line_info, max(len(line_info), 1))
     level = log_level
     while True:
         log = ctypes.create_string_buffer(log_size) if level else None
         attr = struct.pack(
-            "<IIQQIIQII16sIIIIQI", program_type, len(insns) // 8, address(code), address(terms), level,
+            "<IIQQIIQII16sIIIIQIIQI", program_type, len(insns) // 8, address(code), address(terms), level,
             log_size if level else 0, address(log), 0, 0, label, 0, 0, btf_fd, 8 if func_info else 0,
-            address(infos) if func_info else 0, len(func_info) // 8,
+            address(infos) if func_info else 0, len(func_info) // 8, 16 if line_info else 0,
+            address(lines) if line_info else 0, len(line_info) // 16,
         )  # fmt: skip
         try:
             return bpf(PROG_LOAD, attr)[0]
@@ -159,6 +161,12 @@ def load_program(
             raise LoadRefused(number, text) from None
 
 
+def load_btf(raw: bytes) -> int:
+    """BPF_BTF_LOAD: the new file descriptor. Raises OSError."""
+    types = ctypes.create_string_buffer(raw, len(raw))
+    return bpf(BTF_LOAD, struct.pack("<QQIII", address(types), 0, len(raw), 0, 0))[0]
+
+
 def program_log(insns: bytes, *, level: int = 2, license: str = "GPL", log_size: int = 1 << 22) -> tuple[int, str]:
     """The verifier's log at `level`: (0 or errno, log). The program is unloaded again at once."""
     code = ctypes.create_string_buffer(insns, max(len(insns), 1))
@@ -173,12 +181,6 @@ def program_log(insns: bytes, *, level: int = 2, license: str = "GPL", log_size:
     except OSError as error:
         return error.errno or 0, log.value.decode(errors="replace")
     return 0, log.value.decode(errors="replace")
-
-
-def load_btf(raw: bytes) -> int:
-    """BPF_BTF_LOAD: the new file descriptor. Raises OSError."""
-    types = ctypes.create_string_buffer(raw, max(len(raw), 1))
-    return bpf(BTF_LOAD, struct.pack("<QQII", address(types), 0, len(raw), 0))[0]
 
 
 _INFO = struct.Struct("<II8sIIQQQIIQ16s")

@@ -1,7 +1,8 @@
 """Extern symbols: kernel configuration values, kernel variables and kernel functions.
 
 `.kconfig` values are known off a kernel (LINUX_KERNEL_VERSION and CONFIG_*) and become a read-only map, laid out as
-libbpf does. Kernel variables and functions are not there: a weak one is absent (address 0), a strong one is an error.
+libbpf does. Kernel functions go by name (pktbpf.abi.kfuncs). Those that no kernel has, and kernel variables, are not
+there: a weak one is absent (address 0), a strong one is an error.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pktbpf.abi import kfuncs
 from pktbpf.errors import ObjectError
 from pktbpf.isa import fields
 from pktbpf.isa.extended import Insn
@@ -29,17 +31,21 @@ class Externs:
     map: MapDefinition | None
     offsets: Mapping[str, Variable]
 
-    def call(self, symbol: Symbol, insn: Insn) -> Insn:
-        """A call of a kernel function: refused unless weak, when it stays as libbpf leaves it, for dead code only."""
-        if symbol.bind != STB_WEAK:
+    def call(self, symbol: Symbol, insn: Insn) -> tuple[Insn, str | None]:
+        """A call of a kernel function and its name; None for one that no kernel has: refused unless weak, when it stays
+        as libbpf leaves it, for dead code only."""
+        known = kfuncs.exists(symbol.name)
+        if not known and symbol.bind != STB_WEAK:
             raise self._missing(symbol, "kernel function")
-        return insn._replace(src=fields.PSEUDO_KFUNC_CALL, off=0, imm=0)
+        return insn._replace(src=fields.PSEUDO_KFUNC_CALL, off=0, imm=0), symbol.name if known else None
 
     def load(self, symbol: Symbol, insn: Insn) -> tuple[list[Insn], MapDefinition | None]:
         """The two slots that load the address of an extern variable or function."""
         if symbol.name in self.offsets:
             offset = self.offsets[symbol.name].offset
             return [insn._replace(src=fields.PSEUDO_MAP_VALUE, imm=0), Insn(0, imm=offset)], self.map
+        if kfuncs.exists(symbol.name):  # `if (bpf_...)`, the test whether the kernel has it
+            return [insn._replace(src=0, imm=1), Insn(0)], None
         if symbol.bind != STB_WEAK:
             raise self._missing(symbol, "kernel symbol")
         return [insn._replace(src=0, imm=0), Insn(0)], None

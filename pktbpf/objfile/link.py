@@ -56,6 +56,7 @@ class Placed:
     insns: list[Insn]
     at: dict[Function, int]
     maps: dict[int, MapDefinition] = field(default_factory=dict)
+    kfuncs: dict[int, str] = field(default_factory=dict)
 
 
 def functions(elf: Elf) -> list[Function]:
@@ -147,6 +148,7 @@ class Linker:
             origin=self.elf.path,
             lines=self._source_lines(placed),
             btf=self._program_btf(placed),
+            kfuncs=placed.kfuncs,
         )
 
     def _append(self, placed: Placed, function: Function) -> None:
@@ -175,7 +177,9 @@ class Linker:
         insn, symbol = insns[slot], reloc.symbol
         name = symbol.name or "a section"
         if insn.code == CALL and symbol.section == SHN_UNDEF:
-            insns[slot] = self._externs.call(symbol, insn)
+            insns[slot], kfunc = self._externs.call(symbol, insn)
+            if kfunc is not None:
+                placed.kfuncs[base + slot] = kfunc
         elif insn.code == CALL and insn.src == fields.PSEUDO_CALL:
             return
         elif insn.code != LD_IMM64 or slot + 1 >= len(insns):

@@ -318,3 +318,18 @@ def test_no_numba_for_text() -> None:
         "assert not {'numba', 'numpy', 'elftools'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_kernel_functions_go_by_name() -> None:
+    program = assemble("r1 = r10\nr1 += -8\ncall bpf_iter_num_next\ncall bpf_iter_num_destroy#64253\nr0 = 0\nexit\n")
+    assert program.kfuncs == {2: "bpf_iter_num_next", 3: "bpf_iter_num_destroy"}
+    assert [insn.src for insn in program.insns[2:4]] == [2, 2]
+    assert program.insns[3].imm == 64253
+    text = disassemble(program)
+    assert "call bpf_iter_num_next\ncall bpf_iter_num_destroy\n" in text
+    assert assemble(text).kfuncs == program.kfuncs
+
+
+def test_a_name_that_neither_the_helpers_nor_the_kernel_have() -> None:
+    with pytest.raises(FilterSyntaxError, match="'bpf_frobnicate' is neither"):
+        assemble("call bpf_frobnicate\nexit\n")

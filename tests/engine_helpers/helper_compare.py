@@ -1,4 +1,4 @@
-"""Random programs on both sides, seed by seed: `python tests/engine_helpers/helper_compare.py CPU FIRST LAST ENGINE`.
+"""Random programs on both sides, seed by seed: `python helper_compare.py CPU FIRST LAST ENGINE [kernel]`.
 
 Compared are kept lengths through SO_ATTACH_BPF, return values of BPF_PROG_TEST_RUN, and what all maps hold at the end.
 The live kernel's BPF_PROG_LOAD decides which programs count.
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, for `work
 from helper_generate import Generator
 from helper_lab import Ours, Spec, possible_cpus
 from helper_live import Live, Shelf
+from kernel_generate import KernelGenerator
 from workers import work
 
 from pktbpf.kernel import syscall
@@ -31,9 +32,11 @@ def observe(side: Any, packets: list[bytes]) -> tuple[Any, ...]:
     return answers
 
 
-def difference(seed: int, engine: str, cpu: int, shelf: Shelf) -> str | None:
+def difference(
+    seed: int, engine: str, cpu: int, shelf: Shelf, generator: type[Generator] = Generator
+) -> str | None:  # fmt: skip
     """What differs between the kernel and an engine, "" for nothing, None where the kernel refuses the program."""
-    source = Generator(seed)
+    source = generator(seed)
     programs, specs = source.case()
     try:
         live = Live(programs, specs, shelf)
@@ -64,4 +67,5 @@ def told(name: str, want: Any, got: Any) -> str:
 
 if __name__ == "__main__":
     shelves = Shelf()
-    work(lambda seed, cpu: difference(seed, sys.argv[4], cpu, shelves))
+    kind = KernelGenerator if sys.argv[5:] == ["kernel"] else Generator
+    work(lambda seed, cpu: difference(seed, sys.argv[4], cpu, shelves, kind))

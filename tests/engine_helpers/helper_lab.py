@@ -120,7 +120,8 @@ class Ours:
         self.filter = Filter(trust(bound["main"]), attach="unix", engine=engine, env=env or environment(cpu))
         if engine == "interpreter" and every_group:
             # One variant of the loop for all programs: each set of groups is compiled for itself.
-            self.filter.runner.groups = groups.Groups(False, True, True, True, True, True)
+            kernel = any(program.kfuncs for program in bound.values())
+            self.filter.runner.groups = groups.Groups(False, True, True, True, True, True, kernel)
 
     def _make(self, name: str, spec: Spec, cpus: int) -> Map:
         inner = self.maps[spec.inner] if spec.inner else None
@@ -140,7 +141,7 @@ class Ours:
 
     def _bind(self, program: Program) -> Program:
         maps = {slot: self.maps[spec.name] for slot, spec in program.maps.items()}
-        return Program(program.insns, maps=maps)
+        return Program(program.insns, maps=maps, kfuncs=program.kfuncs)
 
     def run(self, packets: Iterable[bytes]) -> list[int]:
         """Kept bytes of each packet on a unix socket, -1 for a dropped one."""

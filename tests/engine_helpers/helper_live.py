@@ -16,6 +16,7 @@ from helper_lab import ETHERNET, GIVEN, KEYED, Spec, btf, drained, functions
 from pktbpf.abi.context import BY_NAME
 from pktbpf.abi.limits import SKB_CONTEXT_SIZE
 from pktbpf.kernel import rings, syscall
+from pktbpf.kernel.loading import kfunc_number
 from pktbpf.kernel.maps import LiveMap
 from pktbpf.kernel.perf_events import PerfReader
 from pktbpf.kernel.unix_rig import UnixRig
@@ -131,6 +132,8 @@ class Live:
         insns = list(program.insns)
         for slot, spec in program.maps.items():
             insns[slot] = insns[slot]._replace(imm=maps[spec.name].fd)
+        for slot, name in program.kfuncs.items():
+            insns[slot] = insns[slot]._replace(imm=kfunc_number(name))
         code = b"".join(insn.encode() for insn in insns)
         infos = b"".join(struct.pack("<II", start, 3) for start in functions(insns))
         return syscall.load_program(code, btf_fd=self.shelf.types, func_info=infos)

@@ -13,7 +13,7 @@ from pktbpf.asm.extended_text import assemble, disassemble
 from pktbpf.errors import ObjectError, UsageError
 from pktbpf.isa.extended import Insn
 from pktbpf.objfile import MapDefinition, Object, ProgramRef, load_object
-from pktbpf.program import MapSpec
+from pktbpf.program import MapSpec, Program
 
 SRC = Path(__file__).parent / "src"
 FILTERS = Path(__file__).parents[2] / "filters" / "ebpf"
@@ -342,3 +342,12 @@ def test_import_is_cheap() -> None:
         "assert not {'numba', 'numpy', 'elftools'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_kernel_functions_go_by_name() -> None:
+    program = load_object(FILTERS / "tcp_options.o", program="tcp_options")
+    assert isinstance(program, Program)
+    assert set(program.kfuncs.values()) == {
+        "bpf_dynptr_from_skb", "bpf_dynptr_slice", "bpf_iter_num_new", "bpf_iter_num_next", "bpf_iter_num_destroy",
+    }  # fmt: skip
+    assert all(program.insns[slot].src == 2 for slot in program.kfuncs)

@@ -1,0 +1,233 @@
+"""String functions of the kernel (bpf_strcmp and its kin), which take any address and never fault.
+
+A string ends at its NUL; bytes that are not in a map, the stack or the packet are -EFAULT, numbers that are no
+addresses at all -ERANGE. Characters are unsigned, as everywhere in the kernel. Answers are 32 bits in r0. Bodies:
+kernel/bpf/helpers.c.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pktbpf.abi.kfuncs import NUMBERS as KFUNCS
+from pktbpf.engine.arith import M8, M32, U0, U32
+from pktbpf.engine.common_helpers import F_CALL as _CALL
+from pktbpf.engine.common_helpers import R1, R2, R3
+from pktbpf.engine.memory import CONTEXT_REGION, argument, reach
+from pktbpf.hot import Scalar, hot, peek8
+from pktbpf.maps.layout import READ
+
+(
+    STRCMP, STRCASECMP, STRCHR, STRCHRNUL, STRNCHR, STRRCHR, STRLEN, STRNLEN, STRSPN, STRCSPN, STRSTR, STRNSTR,
+) = (
+    KFUNCS[f"bpf_{n}"] for n in (
+        "strcmp", "strcasecmp", "strchr", "strchrnul", "strnchr", "strrchr", "strlen", "strnlen", "strspn", "strcspn",
+        "strstr", "strnstr",
+    )
+)  # fmt: skip
+STRINGS = frozenset({
+    STRCMP, STRCASECMP, STRCHR, STRCHRNUL, STRNCHR, STRRCHR, STRLEN, STRNLEN, STRSPN, STRCSPN, STRSTR, STRNSTR,
+})  # fmt: skip
+
+LONGEST = 65536  # XATTR_SIZE_MAX
+ENOENT, E2BIG, EFAULT, ERANGE = (np.int64(-n) for n in (2, 7, 14, 34))
+_NONE = np.int64(-1)
+_LONGEST, _U1 = np.uint64(LONGEST), np.uint64(1)
+_A, _Z, _CASE = np.int64(65), np.int64(90), np.int64(32)
+_CONTEXT = np.uint64(CONTEXT_REGION)
+
+
+@hot
+def _byte(pointer: Scalar, block: Scalar) -> Scalar:
+    """The byte at an address, or -1 where there is none."""
+    if pointer >> U32 == _CONTEXT:
+        return _NONE
+    place = reach(pointer, _U1, READ, block)
+    return np.int64(peek8(place)) if place != U0 else _NONE
+
+
+@hot
+def _readable(pointer: Scalar) -> Scalar:
+    """Whether a number may be an address at all."""
+    return pointer >> U32 != U0
+
+
+@hot
+def _lower(byte: Scalar) -> Scalar:
+    return byte + _CASE if _A <= byte <= _Z else byte
+
+
+@hot
+def _compare(left: Scalar, right: Scalar, fold: Scalar, block: Scalar) -> Scalar:
+    """strcmp, strcasecmp."""
+    if not _readable(left) or not _readable(right):
+        return ERANGE
+    at = U0
+    while at < _LONGEST:
+        a, b = _byte(left + at, block), _byte(right + at, block)
+        if a < 0 or b < 0:
+            return EFAULT
+        x, y = (_lower(a), _lower(b)) if fold else (a, b)
+        if x != y:
+            return np.int64(-1) if x < y else np.int64(1)
+        if x == 0:
+            return np.int64(0)
+        at += _U1
+    return E2BIG
+
+
+@hot
+def _find(text: Scalar, count: Scalar, wanted: Scalar, block: Scalar) -> Scalar:
+    """strnchr: where a character first is."""
+    if not _readable(text):
+        return ERANGE
+    at = U0
+    while at < count and at < _LONGEST:
+        byte = _byte(text + at, block)
+        if byte < 0:
+            return EFAULT
+        if byte == wanted:
+            return np.int64(at)
+        if byte == 0:
+            return ENOENT
+        at += _U1
+    return E2BIG if at == _LONGEST else ENOENT
+
+
+@hot
+def _find_end(text: Scalar, wanted: Scalar, last: Scalar, block: Scalar) -> Scalar:
+    """strchrnul (last=False): the first one or the end. strrchr (last=True): the last one."""
+    if not _readable(text):
+        return ERANGE
+    at, found = U0, ENOENT
+    while at < _LONGEST:
+        byte = _byte(text + at, block)
+        if byte < 0:
+            return EFAULT
+        if byte == wanted:
+            found = np.int64(at)
+        if not last and (byte == 0 or byte == wanted):
+            return np.int64(at)
+        if byte == 0:
+            return found
+        at += _U1
+    return E2BIG
+
+
+@hot
+def _length(text: Scalar, count: Scalar, block: Scalar) -> Scalar:
+    """strnlen."""
+    if not _readable(text):
+        return ERANGE
+    at = U0
+    while at < count and at < _LONGEST:
+        byte = _byte(text + at, block)
+        if byte < 0:
+            return EFAULT
+        if byte == 0:
+            return np.int64(at)
+        at += _U1
+    return E2BIG if at == _LONGEST else np.int64(at)
+
+
+@hot
+def _in_set(byte: Scalar, members: Scalar, block: Scalar) -> Scalar:
+    """1 for a byte of the string `members`, 0 for none, -errno."""
+    at = U0
+    while at < _LONGEST:
+        member = _byte(members + at, block)
+        if member < 0:
+            return EFAULT
+        if member == byte:
+            return np.int64(1)
+        if member == 0:
+            return np.int64(0)
+        at += _U1
+    return E2BIG
+
+
+@hot
+def _span(text: Scalar, members: Scalar, inside: Scalar, block: Scalar) -> Scalar:
+    """strspn (inside=True), strcspn: how many first characters are, or are not, of the set."""
+    if not _readable(text) or not _readable(members):
+        return ERANGE
+    at = U0
+    while at < _LONGEST:
+        byte = _byte(text + at, block)
+        if byte < 0:
+            return EFAULT
+        if byte == 0:
+            return np.int64(at)
+        member = _in_set(byte, members, block)
+        if member < 0:
+            return member
+        if (member == 1) != inside:
+            return np.int64(at)
+        at += _U1
+    return E2BIG
+
+
+@hot
+def _search(text: Scalar, part: Scalar, length: Scalar, block: Scalar) -> Scalar:
+    """strnstr: where `part` first stands within the first `length` characters."""
+    if not _readable(text) or not _readable(part):
+        return ERANGE
+    at = U0
+    while at < _LONGEST:
+        inner = U0
+        while at + inner <= length and inner < _LONGEST:
+            wanted = _byte(part + inner, block)
+            if wanted < 0:
+                return EFAULT
+            if wanted == 0:
+                return np.int64(at)
+            if at + inner == length:
+                break
+            byte = _byte(text + at + inner, block)
+            if byte < 0:
+                return EFAULT
+            if byte == 0:
+                return ENOENT
+            if byte != wanted:
+                break
+            inner += _U1
+        if inner == _LONGEST:
+            return E2BIG
+        if at + inner == length:
+            return ENOENT
+        at += _U1
+    return E2BIG
+
+
+@hot
+def _strings(number: Scalar, block: Scalar) -> Scalar:
+    """The int that a function returns."""
+    one, two, three = argument(block, R1), argument(block, R2), argument(block, R3)
+    if number == STRCMP or number == STRCASECMP:
+        return _compare(one, two, number == STRCASECMP, block)
+    if number == STRLEN or number == STRNLEN:
+        return _length(one, _LONGEST if number == STRLEN else two, block)
+    if number == STRCHR:
+        return _find(one, _LONGEST, np.int64(two & M8), block)
+    if number == STRNCHR:
+        return _find(one, two, np.int64(three & M8), block)
+    if number == STRCHRNUL:
+        return _find_end(one, np.int64(two & M8), False, block)
+    if number == STRRCHR:
+        return _find_end(one, np.int64(np.int32(two & M32)), True, block)
+    if number == STRSPN or number == STRCSPN:
+        return _span(one, two, number == STRSPN, block)
+    return _search(one, two, _LONGEST if number == STRSTR else three, block)
+
+
+@hot
+def call_strings(number: Scalar, block: Scalar) -> Scalar:
+    """(r0, fault) of one call; CALL for a number that is none of these."""
+    known = (
+        number == STRCMP or number == STRCASECMP or number == STRCHR or number == STRCHRNUL or number == STRNCHR
+        or number == STRRCHR or number == STRLEN or number == STRNLEN or number == STRSPN or number == STRCSPN
+        or number == STRSTR or number == STRNSTR
+    )  # fmt: skip
+    if not known:
+        return U0, _CALL
+    return np.uint64(_strings(number, block)) & M32, 0
