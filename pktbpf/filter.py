@@ -6,8 +6,10 @@ finds that place in captured frames. Bytes in front of it may be given with `sta
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace as _replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pktbpf import engine as engines
@@ -31,7 +33,8 @@ def verify(program: ClassicProgram | Program | Verified, **options: Any) -> Veri
     """What the kernel's checks say: Verified, or ProgramRefused with errno, instruction and reason.
 
     A classic program goes through the checks of SO_ATTACH_FILTER and is translated; an extended one through the
-    verifier, which takes `options` (see pktbpf.verifier.verify).
+    verifier, which takes `options` (see pktbpf.verifier.verify). kernel_btf may also be given as bytes or as the path
+    of a file, raw (/sys/kernel/btf/vmlinux) or ELF; by default nothing of the running machine is looked at.
     """
     if isinstance(program, Verified):
         return program
@@ -41,6 +44,11 @@ def verify(program: ClassicProgram | Program | Verified, **options: Any) -> Veri
         return Verified(program)
     from pktbpf.verifier import verify as verify_extended
 
+    given = options.get("kernel_btf")
+    if isinstance(given, str | bytes | os.PathLike):
+        from pktbpf.objfile.load import target_btf
+
+        options["kernel_btf"] = target_btf(given)
     return verify_extended(program, **options)
 
 
@@ -63,14 +71,15 @@ class Filter:
 
             loaded = load(program) if not isinstance(program, Object) else program
             program = loaded.program() if isinstance(loaded, Object) else loaded
-        self.verified = verify(program)
+        self.env = env or Env()
+        self.verified = verify(program, kernel_btf=self.env.kernel_btf)
         self.maps: dict[str, Map] = {}
         self.profile = find_profile(attach)
-        self.env = env or Env()
         if self.verified.program.maps:
             from pktbpf.instance import Instance
 
-            instance = Instance(maps, admit=verify, cpus=self.env.cpu + 1)
+            admit = partial(verify, kernel_btf=self.env.kernel_btf)
+            instance = Instance(maps, admit=admit, cpus=self.env.cpu + 1)
             self.verified = instance.bind(self.verified)
             self.maps = instance.maps
         self.program = self.verified.program

@@ -56,7 +56,7 @@ class Helper:
     """One helper that a socket filter may call.
 
     ret: int, void, map_value_or_null, ringbuf_mem_or_null, dynptr_mem_or_null, mem_or_btf, mem_or_btf_or_null,
-    kptr_or_null, btf_or_null:TYPE, btf_trusted:TYPE. args: as `arg_types` reads them. privilege: none, cap_bpf
+    kptr_or_null, btf:TYPE, btf_or_null:TYPE, btf_trusted:TYPE. args: as `arg_types` reads them. privilege: none, cap_bpf
     (CAP_BPF), perfmon (CAP_BPF and CAP_PERFMON). since: first Linux version that lets a socket filter call it ("5.10" for all
     that are older). gpl_only: only for programs with a GPL-compatible license. packet: may get pointers into packets.
     sleeps: only for programs that may sleep, which a socket filter never is.
@@ -146,7 +146,7 @@ ROWS: tuple[Helper, ...] = (
     Helper(170, "timer_set_callback", "int", "timer func", "cap_bpf", "5.15", gpl_only=True),
     Helper(171, "timer_start", "int", "timer any any", "cap_bpf", "5.15", gpl_only=True),
     Helper(172, "timer_cancel", "int", "timer", "cap_bpf", "5.15", gpl_only=True),
-    Helper(175, "task_pt_regs", "btf_trusted:pt_regs", "btf:task_struct", "perfmon", "6.16", gpl_only=True),
+    Helper(175, "task_pt_regs", "btf:pt_regs", "btf:task_struct", "perfmon", "6.16", gpl_only=True),
     Helper(176, "get_branch_snapshot", "int", "mem|uninit|write size0", "perfmon", "6.16", gpl_only=True),
     Helper(177, "trace_vprintk", "int", "mem|rdonly size mem|null|rdonly size0", "perfmon", "6.16", gpl_only=True),
     Helper(178, "skc_to_unix_sock", "btf_or_null:unix_sock", "btf_sock_common", "perfmon", "5.16"),

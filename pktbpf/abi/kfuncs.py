@@ -85,7 +85,7 @@ ROWS: tuple[Kfunc, ...] = (
     Kfunc("bpf_dynptr_size", "int", "dynptr", since="6.5"),
     Kfunc("bpf_dynptr_slice", "slice", "dynptr scalar buf|null szk", "null", "6.4"),
     Kfunc("bpf_dynptr_slice_rdwr", "slice", "dynptr scalar buf|null szk", "null", "6.4"),
-    Kfunc("bpf_get_kmem_cache", "struct:kmem_cache", "scalar", "null", "6.13"),
+    Kfunc("bpf_get_kmem_cache", "struct:kmem_cache", "scalar", since="6.13"),
     Kfunc("bpf_iter_bits_destroy", "void", "iter:bits", "destroy", "6.11"),
     Kfunc("bpf_iter_bits_new", "int", "iter:bits ign scalar", "new", "6.11"),
     Kfunc("bpf_iter_bits_next", "mem:4", "iter:bits", "next null", "6.11"),

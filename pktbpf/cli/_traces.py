@@ -40,10 +40,14 @@ def tracer(options: dict[str, Any], limit: int | None = None) -> Tracer:
     from pktbpf.engine.base import Env
     from pktbpf.explain.extended_trace import LIMIT
     from pktbpf.explain.run import Tracer
+    from pktbpf.objfile.kernel_btf import running_kernel
     from pktbpf.replayer.api import environment
 
     metadata: dict[str, int | None] = dict(_metadatum(text) for text in options["meta"])
-    env = Env(mac=_mac(options["mac"]), strip_vlan=options["strip_vlan"], seed=options["seed"], cpu=options["cpu"])
+    env = Env(
+        mac=_mac(options["mac"]), strip_vlan=options["strip_vlan"], seed=options["seed"], cpu=options["cpu"],
+        kernel_btf=running_kernel(),
+    )  # fmt: skip
     return Tracer(
         options["capture"], options["prog"], attach=options["attach"], env=environment(env, metadata),
         optimize=not options["no_optimize"], program=options["program"], limit=limit or LIMIT,

@@ -195,7 +195,7 @@ def _session(options: Options, engine: Any) -> Session:
     contents = _objects.assignments(options.contents, "--map", "NAME=FILE.json")
     filters, objects = _objects.choose(options.filters, options.program, values)
     given = _objects.load_maps(options.maps, filters, env.cpu + 1) if options.maps is not None else {}
-    space = MapSpace(given, cpus=env.cpu + 1)
+    space = MapSpace(given, cpus=env.cpu + 1, kernel_btf=env.kernel_btf)
     chosen = [
         Selection(
             one.source, engine=engine, profile=socket, env=env, optimize=not options.no_optimize,
@@ -251,10 +251,14 @@ def _output() -> BinaryIO:
 def _environment(options: Options) -> Env:
     """Metadata and machine as the options say."""
     from pktbpf.engine.base import Env
+    from pktbpf.objfile.kernel_btf import running_kernel
     from pktbpf.replayer.api import environment
 
     metadata: dict[str, int | None] = dict(_metadatum(text) for text in options.meta)
-    env = Env(mac=_mac(options.mac), strip_vlan=options.strip_vlan, seed=options.seed, cpu=options.cpu)
+    env = Env(
+        mac=_mac(options.mac), strip_vlan=options.strip_vlan, seed=options.seed, cpu=options.cpu,
+        kernel_btf=running_kernel(),
+    )  # fmt: skip
     return environment(env, metadata)
 
 

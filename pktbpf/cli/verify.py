@@ -19,6 +19,7 @@ REFUSED = 3
 @click.option("--unprivileged", is_flag=True, help="As a loader without capabilities (extended programs).")
 @click.option("--log-level", type=click.Choice(("0", "1", "2", "4")), default="0", help="The verifier's log [0].")
 @click.option("--kernel", metavar="VERSION", help="The rules of this kernel version [newest known].")
+@click.option("--btf", metavar="FILE", help="The kernel's own types, raw BTF or ELF [the running kernel's].")
 @click.option("-y", "linktype", metavar="DLT", help="The link type that an expression is compiled for [EN10MB].")
 @click.option("-O", "no_optimize", is_flag=True, help="Compile an expression without libpcap's optimizer.")
 @click.option("--format", "form", type=click.Choice(("text", "json")), default="text", help="Words or JSON [text].")
@@ -46,8 +47,11 @@ def command(prog: str, name: str | None, linktype: str | None, no_optimize: bool
 
 
 def _rules(options: dict[str, Any]) -> dict[str, Any]:
+    from pktbpf.objfile.kernel_btf import running_kernel
+
     rules: dict[str, Any] = {"privilege": "none" if options["unprivileged"] else "root"}
     rules["log_level"] = int(options["log_level"])
+    rules["kernel_btf"] = options["btf"] or running_kernel()
     if options["kernel"] is not None:
         rules["kernel"] = options["kernel"]
     return rules

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,8 @@ class Env:
     take the outer VLAN tag out of the bytes, as a live socket sees the packet. seed: of the random numbers. cpu: number
     of the processor. boot_time: nanoseconds since 1970 at which ktime_get_ns is 0. socket_cookie, socket_uid,
     netns_cookie: what the socket helpers answer; the defaults are those of a packet that belongs to no socket yet, and
-    of the first network namespace. budget: instructions of one run before it is cut off.
+    of the first network namespace. budget: instructions of one run before it is cut off. kernel_btf: the kernel's own
+    types, as pktbpf.verify takes them; programs that look into its structures need them.
     """
 
     metadata: Mapping[str, int] = field(default_factory=dict)
@@ -109,6 +110,7 @@ class Env:
     socket_uid: int = 65534
     netns_cookie: int = 1
     budget: int = 1 << 24
+    kernel_btf: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ A program with maps or random numbers sees the packets before N first, so that b
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,8 @@ class Tracer:
         self._expression = loader.is_expression(argument)
         self._prepared: dict[int | None, Verified] = {}
         self._runners: dict[int, Interpreted] = {}
-        self.instance = Instance(admit=verify, cpus=self.env.cpu + 1)
+        self._verify = partial(verify, kernel_btf=self.env.kernel_btf)
+        self.instance = Instance(admit=self._verify, cpus=self.env.cpu + 1)
 
     def program(self, linktype: int) -> Verified:
         """The program for packets of a link type, its maps live."""
@@ -119,7 +121,7 @@ class Tracer:
                 self.argument, linktype=seen, optimize=self.optimize, program=self._program,
                 savefile=self._expression and not live, live=live,
             )  # fmt: skip
-            self._prepared[key] = self.instance.bind(verify(loaded))
+            self._prepared[key] = self.instance.bind(self._verify(loaded))
         return self._prepared[key]
 
     def traces(self, wanted: set[int] | None = None) -> Iterator[tuple[int, Trace]]:

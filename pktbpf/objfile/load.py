@@ -19,6 +19,7 @@ from pktbpf.objfile.btf_ext import BtfExt, parse_btf_ext
 from pktbpf.objfile.core_relocate import CoreRelocator
 from pktbpf.objfile.elf import Elf, read_elf
 from pktbpf.objfile.externs import KCONFIG, Externs, read_externs
+from pktbpf.objfile.kernel_btf import KERNEL_BTF, running_kernel
 from pktbpf.objfile.link import Linker, entries
 from pktbpf.objfile.map_sections import btf_maps, data_maps, legacy_maps, variables
 from pktbpf.objfile.sections import license_of, whole_btf
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes"
-
-KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")
-
 
 @overload
 def load_object(
@@ -138,9 +136,12 @@ def target_btf(source: Source | None) -> Btf:
     """The BTF that CO-RE relocations are fitted to. Raises ObjectError when there is none."""
     if isinstance(source, bytes):
         return Btf.parse(source, "target BTF")
-    if source is None and not KERNEL_BTF.exists():
-        raise ObjectError(f"the object has CO-RE relocations and {KERNEL_BTF} is not there; give a BTF file")
-    place = Path(source) if source is not None else KERNEL_BTF
+    if source is None:
+        running = running_kernel()
+        if running is None:
+            raise ObjectError(f"the object has CO-RE relocations and {KERNEL_BTF} is not there; give a BTF file")
+        return running.btf
+    place = Path(source)
     raw = place.read_bytes()
     if raw[:4] == b"\x7fELF":
         section = read_elf_btf(raw, str(place))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,7 @@ from pktbpf.kernel.loading import Loaded
 from pktbpf.kernel.maps import possible_cpus
 from pktbpf.kernel.observed import Observed
 from pktbpf.kernel.rigs import Rig
+from pktbpf.objfile.kernel_btf import running_kernel
 from pktbpf.parity.consumers import Consumers
 from pktbpf.parity.contents import Contents, compare_maps
 from pktbpf.parity.variants import variants
@@ -115,7 +117,8 @@ class Session:
         self._wants_linear = uses_attributes(self.program)
         self._variants = variants(self.program, env or Env())
         cpus = possible_cpus() if self.program.maps else 1
-        instances = [Instance(admit=verify, cpus=cpus) for _ in self._variants]
+        admit = partial(verify, kernel_btf=running_kernel())
+        instances = [Instance(admit=admit, cpus=cpus) for _ in self._variants]
         bound = [instance.bind(verified) for instance in instances]
         self._maps = [instance.maps for instance in instances]
         self._runners = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,12 @@ def kept(definition: MapSpec) -> bool:
 
 
 class MapSpace:
-    """Makes the maps of programs live. given: maps that exist already, by name. cpus: processors of per-CPU maps."""
+    """Makes the maps of programs live. given: maps that exist already, by name. cpus: processors of per-CPU maps.
+    kernel_btf: what programs of program arrays are verified with."""
 
-    def __init__(self, given: Mapping[str, Map] | None = None, *, cpus: int = 1):
+    def __init__(self, given: Mapping[str, Map] | None = None, *, cpus: int = 1, kernel_btf: Any = None):
         self._given = dict(given or {})
+        self._admit = partial(verify, kernel_btf=kernel_btf)
         self._cpus = cpus
         self._instances: list[tuple[set[int], Instance]] = []
         self._definitions: list[MapSpec] = []  # keeps id() unique
@@ -76,7 +79,7 @@ class MapSpace:
                     instance.maps.setdefault(name, self._given[name])
                 return instance
         given = {name: self._given[name] for name in wanted if name in self._given}
-        instance = Instance(given, admit=verify, cpus=self._cpus)
+        instance = Instance(given, admit=self._admit, cpus=self._cpus)
         self._instances.append((identities, instance))
         self._definitions += all_of_them
         return instance

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pktbpf.abi import map_kinds
 from pktbpf.abi.helpers import Arg, Helper
-from pktbpf.verifier import dynptrs, memory, scalar, stack
+from pktbpf.verifier import dynptrs, kernel_objects, memory, scalar, stack
 from pktbpf.verifier.alu import readable
 from pktbpf.verifier.errors import denied, invalid, unsupported
 from pktbpf.verifier.precision import mark_register, mark_slot
@@ -145,10 +145,10 @@ def _check_kind(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> None
         return
     if reg.kind & OR_NULL and (not arg.null or arg.release):
         denied(f"Possibly NULL pointer passed to helper arg{number}")
-    if arg.kind == "btf" and arg.of != reg.obj:
-        denied(f"R{number} is of type {reg.obj} but {arg.of} is expected")
-    if arg.kind == "btf_sock_common" and not str(reg.obj).endswith("_sock"):
-        denied(f"R{number} is of type {reg.obj} but sock_common is expected")
+    structure = arg.of if arg.kind == "btf" else "sock_common" if arg.kind == "btf_sock_common" else ""
+    lines = kernel_objects.mismatch(walk, reg, structure) if structure else None
+    if lines is not None:
+        denied(*lines, f"R{number} is of type {reg.obj} but {structure} is expected")
 
 
 def check_offset(reg: Reg, number: int, arg: Arg) -> None:
@@ -199,7 +199,7 @@ def check_memory(
             denied(f"R{number} cannot write into {kind_text(reg.kind)}")
         memory.check_region(walk, number, reg.off, size, reg.obj.key_size)
     elif base == BTF:
-        unsupported(f"a helper that reads the kernel's 'struct {reg.obj}'")
+        kernel_objects.load(walk, reg, number, reg.off, size, False, -1)
     elif not (zero_allowed and size == 0 and reg.is_null):
         denied(f"R{number} type={kind_text(reg.kind)} expected=fp")
 

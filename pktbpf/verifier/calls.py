@@ -168,8 +168,8 @@ def _result(walk: Walk, call: Call) -> None:
     elif ret == "btf_or_null":
         ref = call.ref
         regs[0] = Reg(BTF | OR_NULL, id=walk.new_id(), ref=ref, obj=of)
-    elif ret == "btf_trusted":
-        regs[0] = Reg(BTF | TRUSTED, obj=of)
+    elif ret in ("btf", "btf_trusted"):
+        regs[0] = Reg(BTF | (TRUSTED if ret == "btf_trusted" else 0), obj=of)
     else:
         unsupported(f"the result of bpf_{call.helper.name}")
 

@@ -11,6 +11,7 @@ from pktbpf.verifier import globals as global_functions
 from pktbpf.verifier.depth import check_depth
 from pktbpf.verifier.errors import Refusal, refuse, unsupported
 from pktbpf.verifier.explanation import VerifierRefused, explain
+from pktbpf.verifier.kernel_types import Kernel, KernelTypes
 from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.log import LEVEL1, LEVEL2, NOTHING, Log
 from pktbpf.verifier.maps import MapTable
@@ -24,20 +25,28 @@ _GPL = ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/
 
 
 def verify(
-    program: Program, *, privilege: str = "root", kernel: str = NEWEST, log_level: int = 0, cpus: int = 2
+    program: Program,
+    *,
+    privilege: str = "root",
+    kernel: str = NEWEST,
+    log_level: int = 0,
+    cpus: int = 2,
+    kernel_btf: KernelTypes | None = None,
 ) -> Verified:
     """What the kernel would say of `program` as a socket filter.
 
     privilege: "root" (all capabilities), "cap_bpf" (CAP_BPF alone) or "none" (unprivileged BPF enabled). kernel: a
     version from 5.10 on. log_level: bits as in BPF_PROG_LOAD (1 log, 2 all states, 4 statistics). cpus: number of
-    processors, which bounds bpf_get_smp_processor_id. Raises ProgramRefused with the kernel's errno, the refusing
-    instruction and its words; UsageError for an unknown privilege or version.
+    processors, which bounds bpf_get_smp_processor_id. kernel_btf: the kernel's own types, which programs that look into
+    its structures are judged by; without them those cannot be judged (EOPNOTSUPP). Raises ProgramRefused with the
+    kernel's errno, the refusing instruction and its words; UsageError for an unknown privilege or version.
     """
     if privilege not in PRIVILEGES:
         raise UsageError(f"privilege {privilege!r} is none of {', '.join(PRIVILEGES)}")
     if log_level & ~7:
         raise UsageError(f"log level {log_level} is not made of 1, 2 and 4")
-    check = _Check(program, privilege, profile(kernel), log_level, cpus)
+    types = Kernel(kernel_btf) if kernel_btf is not None else None
+    check = _Check(program, privilege, profile(kernel), log_level, cpus, types)
     try:
         check.run()
     except Refusal as problem:
@@ -49,11 +58,14 @@ def verify(
 class _Check:
     """One verification: its phases in order, and what is known of it when one of them fails."""
 
-    def __init__(self, program: Program, privilege: str, rules: Profile, log_level: int, cpus: int):
+    def __init__(
+        self, program: Program, privilege: str, rules: Profile, log_level: int, cpus: int, kernel: Kernel | None
+    ):
         self.program = program
         self.privilege = privilege
         self.rules = rules
         self.cpus = cpus
+        self.kernel = kernel
         self.log = Log(log_level, program.insns) if log_level else None
         self.walk: Walk | None = None
 
@@ -83,7 +95,9 @@ class _Check:
         layout.find_fastcalls()
         if log is not None:
             log.live_registers(layout)
-        walk = self.walk = Walk(layout, maps, types, self.rules, privilege=privilege, gpl=gpl, cpus=self.cpus, log=log)
+        walk = self.walk = Walk(
+            layout, maps, types, self.rules, privilege=privilege, gpl=gpl, cpus=self.cpus, log=log, kernel=self.kernel
+        )
         walk.main()
         global_functions.verify_called(walk)
         check_depth(walk)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from pktbpf.abi import kfuncs
 from pktbpf.abi.helpers import Arg
 from pktbpf.abi.kfuncs import Kfunc, Param
-from pktbpf.verifier import arguments, dynptrs, iterators, references
+from pktbpf.verifier import arguments, dynptrs, iterators, kernel_objects, references
 from pktbpf.verifier.branches import not_null
 from pktbpf.verifier.calls import check_reserved
 from pktbpf.verifier.errors import Refusal, denied, invalid, refuse, unsupported
+from pktbpf.verifier.kernel_types import STRUCT, UNION
 from pktbpf.verifier.precision import mark_register
+from pktbpf.verifier.scalar import signed64
 from pktbpf.verifier.state import (
     ALLOC,
     BASE,
@@ -198,7 +200,7 @@ def _check_kind(walk: Walk, made: KfuncCall, number: int, param: Param) -> None:
                 invalid(f"arg#{position} doesn't point to an irq flag on stack")
             (iterators.save_irq if param.uninit else iterators.restore_irq)(walk, number)
         case "lock":
-            if reg.kind != MAP_VALUE and reg.kind & BASE != BTF:
+            if reg.kind not in (MAP_VALUE, BTF | ALLOC):
                 invalid(f"arg#{position} doesn't point to map value or allocated object")
             # A map with a lock is refused before any path is walked, so this value has none.
             arguments.field_pointer(reg, number, "res_spin_lock", "bpf_res_spin_lock")
@@ -211,7 +213,7 @@ def _check_kind(walk: Walk, made: KfuncCall, number: int, param: Param) -> None:
             if reg.kind != MAP_PTR:
                 invalid(f"pointer in R{number} isn't map pointer")
         case "struct":
-            _struct(made, reg, number, param)
+            _struct(walk, made, reg, number, param)
         case _:
             unsupported(f"argument {position} of {made.row.name}")
 
@@ -222,9 +224,12 @@ def _struct_of(reg: Reg) -> str | None:
     return str(reg.obj) if kind == BTF else _STRUCTS.get(kind)
 
 
-def _struct(made: KfuncCall, reg: Reg, number: int, param: Param) -> None:
-    if _struct_of(reg) != param.of:
+def _struct(walk: Walk, made: KfuncCall, reg: Reg, number: int, param: Param) -> None:
+    seen = reg if reg.kind & BASE == BTF else Reg(BTF, reg.off, obj=_struct_of(reg))
+    lines = kernel_objects.mismatch(walk, seen, param.of)
+    if lines is not None:
         invalid(
+            *lines,
             f"kernel function {made.row.name} args#{number - 1} expected pointer to STRUCT {param.of} but R{number} "
             f"has a pointer to STRUCT {_struct_of(reg)}"
         )
@@ -307,9 +312,7 @@ def _result(walk: Walk, made: KfuncCall) -> None:
     elif kind == "kern_ctx":
         found = Reg(BTF | TRUSTED, obj="sk_buff")
     elif kind == "rdonly_cast":
-        if made.constant:
-            unsupported("bpf_rdonly_cast, whose type is a number in the kernel's BTF")
-        found = Reg(MEM | RDONLY | UNTRUSTED, obj=0)
+        found = _cast(walk, made.constant)
     elif kind == "struct":
         # A socket filter never sleeps, so it stands in an RCU read-side region without asking for one.
         trust = UNTRUSTED if made.row.name == "bpf_get_kmem_cache" else RCU
@@ -319,6 +322,21 @@ def _result(walk: Walk, made: KfuncCall) -> None:
     if made.row.has("null"):
         found = Reg(found.kind | OR_NULL, 0, found.v, walk.new_id(), found.ref, 0, found.obj, found.uid)
     regs[0] = found
+
+
+def _cast(walk: Walk, number: int) -> Reg:
+    """What bpf_rdonly_cast makes of a type's number."""
+    kernel = walk.kernel
+    if not number & 0xFFFFFFFF:
+        return Reg(MEM | RDONLY | UNTRUSTED, obj=0)
+    if kernel is None:
+        unsupported("bpf_rdonly_cast, whose type is a number in the kernel's BTF")
+    if number & 0xFFFFFFFF >= len(kernel.types):
+        invalid(f"Unknown type ID {signed64(number)} passed to kfunc bpf_rdonly_cast")
+    number &= 0xFFFFFFFF
+    if kernel.types.type(number).kind not in (STRUCT, UNION):
+        invalid("kfunc bpf_rdonly_cast type ID argument must be of a struct or void")
+    return kernel_objects.pointer(kernel, number, UNTRUSTED)
 
 
 def _slice(walk: Walk, made: KfuncCall) -> Reg:

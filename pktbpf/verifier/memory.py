@@ -6,13 +6,12 @@ leaves what a load brings in the target register. Mirrors check_mem_access and w
 
 from __future__ import annotations
 
-import errno
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pktbpf.abi.context import Access, field_at
-from pktbpf.verifier import scalar, stack, tnum
-from pktbpf.verifier.errors import denied, invalid, refuse, unsupported
+from pktbpf.verifier import kernel_objects, scalar, stack, tnum
+from pktbpf.verifier.errors import denied, unsupported
 from pktbpf.verifier.state import (
     BASE,
     BTF,
@@ -208,9 +207,9 @@ def access(
     elif kind in SOCK_KINDS:
         _socket(walk, reg, number, offset, size, write, value)
     elif kind & BASE == BTF and not kind & OR_NULL:
-        _kernel_object(walk, reg, number, offset, write)
+        kernel_objects.load(walk, reg, number, offset, size, write, value)
     elif kind == MAP_PTR:
-        _map_struct(walk, number, offset, write)
+        kernel_objects.load_map(walk, number, offset, size, write, value)
     else:
         denied(f"R{number} invalid mem access '{kind_text(kind)}'")
     if walk.facts is not None and direct:
@@ -282,31 +281,3 @@ def _socket(walk: Walk, reg: Reg, number: int, offset: int, size: int, write: bo
         denied(f"R{number} invalid {kind_text(reg.kind)} access off={offset} size={size}")
     if value >= 0:
         walk.regs[value] = walk.unknown
-
-
-def _kernel_object(walk: Walk, reg: Reg, number: int, offset: int, write: bool) -> None:
-    """What needs no knowledge of the structure is judged; the fields themselves need the kernel's BTF."""
-    name = reg.obj
-    if not walk.leaks_pointers:
-        refuse(errno.EPERM, f"'struct {name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN")
-    if not walk.gpl:
-        invalid(f"Cannot access kernel 'struct {name}' from non-GPL compatible program")
-    if offset < 0:
-        denied(f"R{number} is ptr_{name} invalid negative access: off={offset}")
-    if reg.v[0] or reg.v[1]:
-        denied(f"R{number} is ptr_{name} invalid variable offset: off={offset}, var_off={tnum.text(reg.v[:2])}")
-    if write:
-        denied("only read is supported")
-    unsupported(f"a load from the kernel's 'struct {name}'")
-
-
-def _map_struct(walk: Walk, number: int, offset: int, write: bool) -> None:
-    info: MapInfo = walk.regs[number].obj
-    name = info.struct_name
-    if not walk.leaks_pointers:
-        refuse(errno.EPERM, f"'struct {name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN")
-    if offset < 0:
-        denied(f"R{number} is {name} invalid negative access: off={offset}")
-    if write:
-        denied(f"only read from {name} is supported")
-    unsupported(f"a load from the kernel's 'struct {name}'")

@@ -16,7 +16,9 @@ from pktbpf.verifier.scalar import Scalar
 NOT_INIT, SCALAR, CTX, MAP_PTR, MAP_VALUE, MAP_KEY, STACK, SOCK_COMMON, SOCKET, TCP_SOCK, XDP_SOCK = range(11)
 BTF, MEM, FUNC, DYNPTR = range(11, 15)
 BASE = 0x3F
-OR_NULL, RDONLY, RINGBUF, PERCPU, RCU, UNTRUSTED, TRUSTED, ALLOC, SLICE, SKB_SLICE = (1 << n for n in range(6, 16))
+OR_NULL, RDONLY, RINGBUF, PERCPU, RCU, UNTRUSTED, TRUSTED, ALLOC, SLICE, SKB_SLICE, USER = (
+    1 << n for n in range(6, 17)
+)
 
 _BASE_TEXT = (
     "?", "scalar", "ctx", "map_ptr", "map_value", "map_key", "fp", "sock_common", "sock", "tcp_sock", "xdp_sock",
@@ -25,6 +27,7 @@ _BASE_TEXT = (
 _PREFIXES = (
     (RDONLY, "rdonly_"),
     (RINGBUF, "ringbuf_"),
+    (USER, "user_"),
     (PERCPU, "percpu_"),
     (RCU, "rcu_"),
     (UNTRUSTED, "untrusted_"),
@@ -58,7 +61,8 @@ class Reg:
     kind: base and flags. off: fixed offset of a pointer, or the constant of an ADD_CONST scalar. v: the scalar, or the
     variable offset of a pointer. id: links copies. ref: reference it belongs to. frame: frame of a stack pointer.
     obj: the map, the bytes of a memory region, the number of a function, the type of a dynptr or kernel object.
-    uid: which inner map, or which dynptr a slice is of. precise: pruning must compare the exact range.
+    uid: which inner map, which dynptr a slice is of, which of several kernel structures of one name. precise: pruning
+    must compare the exact range.
     """
 
     __slots__ = ("frame", "id", "kind", "obj", "off", "precise", "ref", "uid", "v")

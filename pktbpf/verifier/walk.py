@@ -17,6 +17,7 @@ from pktbpf.verifier.decode import decode
 from pktbpf.verifier.dynptrs import invalidate_slices
 from pktbpf.verifier.errors import RECOVERABLE, Refusal, refuse
 from pktbpf.verifier.facts import Facts
+from pktbpf.verifier.kernel_types import Kernel
 from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.liveness import StackLiveness
 from pktbpf.verifier.maps import MapInfo, MapTable
@@ -59,6 +60,7 @@ class Walk:
         gpl: bool,
         cpus: int,
         log: Log | None,
+        kernel: Kernel | None = None,
     ):
         self.layout = layout
         self.insns: tuple[Insn, ...] = layout.insns
@@ -69,6 +71,7 @@ class Walk:
         self.gpl = gpl
         self.cpus = cpus
         self.log = log
+        self.kernel = kernel
         perfmon = privilege == "root"
         self.capable = privilege != "none"
         self.leaks_pointers = self.reads_unwritten_stack = self.bypass_v1 = self.bypass_v4 = perfmon

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from pktbpf.cli import cli
+from pktbpf.objfile.kernel_btf import KERNEL_BTF
 
 REFUSED = sorted(Path("filters/refused").iterdir())
 FILTERS = sorted(path for path in Path("filters").iterdir() if path.is_file())
@@ -57,3 +58,14 @@ def test_an_extended_program_is_refused_with_its_place(tmp_path: Path) -> None:
     assert code == 3
     assert "refused at instruction 0: invalid bpf_context access off=76 size=4" in output
     assert "(EACCES)" in output
+
+
+@pytest.mark.skipif(not KERNEL_BTF.exists(), reason="this kernel shows no types of its own")
+def test_structures_of_the_running_kernel(tmp_path: Path) -> None:
+    source = tmp_path / "task.ebpf"
+    source.write_text("call bpf_get_current_task_btf\nr1 = *(u8 *)(r0 +0)\nr0 = 0\nexit\n")
+    assert run(str(source))[0] == 0
+    code, output = run(str(source), "--btf", "filters/ebpf/proto_counts.o")
+    assert code == 3
+    assert "refused at instruction 1: cannot be judged offline: a load from the kernel's 'struct task_struct'" in output
+    assert run(str(source), "--btf", str(source))[0] == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifier_oracle import KFUNCS, MAPS, Verdict
+from verifier_oracle import KFUNCS, MAPS, Verdict, kernel_types
 
 from pktbpf.errors import ProgramRefused
 from pktbpf.isa.extended import Insn
@@ -45,7 +45,7 @@ def made(insns: tuple[Insn, ...], *, gpl: bool = True) -> Program:
 def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True) -> Verdict:
     """The verdict of pktbpf."""
     try:
-        verify(made(insns, gpl=gpl), privilege=privilege)
+        verify(made(insns, gpl=gpl), privilege=privilege, kernel_btf=kernel_types())
     except ProgramRefused as refused:
         return Verdict(refused.errno, refused.insn, refused.reason)
     return Verdict(0)

@@ -468,6 +468,7 @@ def features(privilege: str = "root") -> dict[str, Callable[[random.Random], Cod
     """The makers whose programs have a chance with that privilege."""
     import verifier_features as more
     import verifier_kfuncs as kernel
+    import verifier_objects as structures
 
     known: dict[str, Callable[[random.Random], Code]] = {
         "arithmetic": arithmetic, "lookup": lookup, "helpers": helpers_, "packet": packet, "outer": outer,
@@ -475,7 +476,10 @@ def features(privilege: str = "root") -> dict[str, Callable[[random.Random], Cod
         "anyhelper": lambda rng: more.anyhelper(rng, privilege), "spills": lambda rng: more.spills(rng, privilege),
     }  # fmt: skip
     if privilege != "none":
-        known |= {"calls": calls, "loops": loops, "maygoto": maygoto, "dynptrs": dynptrs, **kernel.FEATURES}
+        known |= {"calls": calls, "loops": loops, "maygoto": maygoto, "dynptrs": dynptrs}
+        known |= kernel.FEATURES
+    if privilege == "root":
+        known |= structures.FEATURES
     return known
 
 
