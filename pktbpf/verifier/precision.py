@@ -40,6 +40,11 @@ class Wanted:
         self.slots = [0] * 8
 
     @property
+    def has_slots(self) -> bool:
+        """Whether a stack slot is among it, which any store or load may be about."""
+        return any(self.slots)
+
+    @property
     def empty(self) -> bool:
         """Nothing is left to find in the frames down to the current one."""
         last = self.frame + 1
@@ -131,29 +136,54 @@ def _back_through(
     """Backwards over the instructions since one checkpoint; True when everything was found."""
     history = state.history
     left = len(history)
-    insns = walk.insns
+    insns, touched = walk.insns, walk.touched
     log = walk.log
     first = state.first
+    size = len(insns)
+    step = history[left - 1] if left and history[left - 1][0] == index else None
     while True:
         if skip:
             skip = False
         else:
-            step = history[left - 1] if left and history[left - 1][0] == index else None
             if log is not None:
                 log.precise_step(walk, wanted, index)
-            _step_back(walk, insns[index], index, following, step, wanted)
-        if wanted.empty:
-            return following, True
+            # Most instructions have nothing to do with what is wanted; this test alone took a third off a verification.
+            mask = touched[index]
+            if (
+                mask < 0
+                or wanted.regs[wanted.frame] & mask
+                or wanted.has_slots
+                or (step is not None and step[4])
+            ):
+                _step_back(walk, insns[index], index, following, step, wanted)
+                if wanted.empty:
+                    return following, True
         following = index
         if index == first and (left == 0 or (left == 1 and history[0][0] == index)):
             return following, False
-        if left and history[left - 1][0] == index:
-            index = history[left - 1][1]
+        if step is not None:
+            index = step[1]
             left -= 1
         else:
             index -= 1
-        if not 0 <= index < len(insns):
+        if not 0 <= index < size:
             _bug(f"backtracking idx {index}")
+        step = history[left - 1] if left and history[left - 1][0] == index else None
+
+
+def touched_registers(insn: Insn) -> int:
+    """Bit mask of registers without any of which an instruction means nothing to a search back; -1 for one that always
+    does something, such as a call. Slots and links are apart from this."""
+    code, kind, operation = insn.code, insn.code & 7, insn.code & 0xF0
+    if kind in (5, 6):
+        if operation in (0x80, 0x90):
+            return -1
+        if operation in (0x00, 0xE0):
+            return 0
+        return 1 << insn.dst | 1 << insn.src if code & 8 else 0
+    if kind == 3 and code & 0xE0 == 0xC0:
+        return -1
+    return 0 if not code else 1 << insn.dst
 
 
 def _entry(state: State, wanted: Wanted) -> bool:

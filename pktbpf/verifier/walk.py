@@ -22,6 +22,7 @@ from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.liveness import StackLiveness
 from pktbpf.verifier.maps import MapInfo, MapTable
 from pktbpf.verifier.pointers import Masking
+from pktbpf.verifier.precision import touched_registers
 from pktbpf.verifier.profile import Profile
 from pktbpf.verifier.pruning import Explored
 from pktbpf.verifier.state import (
@@ -101,6 +102,7 @@ class Walk:
         self.facts: Facts | None = Facts()
         self.ops: list[Op] = decode(self.insns, self.always_precise)
         self.live = StackLiveness(layout)
+        self.touched = [touched_registers(insn) for insn in self.insns]
         self.has_fastcall = any(layout.fastcall)
         self.pending: list[tuple[State, int, int, int]] = []
         self.explored = Explored(self)
