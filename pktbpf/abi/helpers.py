@@ -102,14 +102,14 @@ ROWS: tuple[Helper, ...] = (
     Helper(47, "get_socket_uid", "int", "ctx", "none", "5.10"),
     Helper(55, "perf_event_read_value", "int", "map any mem|uninit|write size", "perfmon", "6.16", gpl_only=True),
     Helper(68, "skb_load_bytes_relative", "int", "ctx any mem|uninit|write size any", "none", "5.10"),
-    Helper(80, "get_current_cgroup_id", "int", "", "cap_bpf", "6.16"),
+    Helper(80, "get_current_cgroup_id", "int", "", "cap_bpf", "6.4"),
     Helper(87, "map_push_elem", "int", "map value any", "none", "5.10", packet=True),
     Helper(88, "map_pop_elem", "int", "map value|uninit|write", "none", "5.10"),
     Helper(89, "map_peek_elem", "int", "map value|uninit|write", "none", "5.10"),
     Helper(93, "spin_lock", "void", "spin_lock", "cap_bpf", "5.10"),
     Helper(94, "spin_unlock", "void", "spin_lock", "cap_bpf", "5.10"),
-    Helper(105, "strtol", "int", "mem|rdonly size any fixed|uninit|write|aligned|8", "none", "5.10"),
-    Helper(106, "strtoul", "int", "mem|rdonly size any fixed|uninit|write|aligned|8", "none", "5.10"),
+    Helper(105, "strtol", "int", "mem|rdonly size any fixed|uninit|write|aligned|8", "none", "5.19"),
+    Helper(106, "strtoul", "int", "mem|rdonly size any fixed|uninit|write|aligned|8", "none", "5.19"),
     Helper(109, "send_signal", "int", "any", "perfmon", "6.16"),
     Helper(112, "probe_read_user", "int", "mem|uninit|write size0 any", "perfmon", "5.10", gpl_only=True),
     Helper(113, "probe_read_kernel", "int", "mem|uninit|write size0 any", "perfmon", "5.10", gpl_only=True),
@@ -118,8 +118,8 @@ ROWS: tuple[Helper, ...] = (
     Helper(117, "send_signal_thread", "int", "any", "perfmon", "6.16"),
     Helper(118, "jiffies64", "int", "", "cap_bpf", "5.10"),
     Helper(120, "get_ns_current_pid_tgid", "int", "any any mem|uninit|write size", "none", "6.10"),
-    Helper(122, "get_netns_cookie", "int", "ctx|null", "none", "6.12"),
-    Helper(123, "get_current_ancestor_cgroup_id", "int", "any", "cap_bpf", "6.16"),
+    Helper(122, "get_netns_cookie", "int", "ctx|null", "none", "6.15"),
+    Helper(123, "get_current_ancestor_cgroup_id", "int", "any", "cap_bpf", "6.4"),
     Helper(125, "ktime_get_boot_ns", "int", "", "none", "5.10"),
     Helper(130, "ringbuf_output", "int", "map mem|rdonly size0 any", "none", "5.10"),
     Helper(131, "ringbuf_reserve", "ringbuf_mem_or_null", "map alloc_size0 any", "none", "5.10"),
@@ -133,12 +133,12 @@ ROWS: tuple[Helper, ...] = (
     Helper(140, "skc_to_udp6_sock", "btf_or_null:udp6_sock", "btf_sock_common", "perfmon", "5.10"),
     Helper(141, "get_task_stack", "int", "btf:task_struct mem|uninit|write size0 any", "perfmon", "6.16"),
     Helper(148, "copy_from_user", "int", "mem|uninit|write size0 any", "perfmon", "6.16", sleeps=True),
-    Helper(149, "snprintf_btf", "int", "mem|write size mem|rdonly size any", "perfmon", "6.16"),
+    Helper(149, "snprintf_btf", "int", "mem|write size mem|rdonly size any", "perfmon", "5.10"),
     Helper(153, "per_cpu_ptr", "mem_or_btf_or_null", "percpu_btf any", "cap_bpf", "5.10"),
     Helper(154, "this_cpu_ptr", "mem_or_btf", "percpu_btf", "cap_bpf", "5.10"),
     Helper(156, "task_storage_get", "map_value_or_null", "map btf:task_struct|null value|null any", "cap_bpf", "6.16"),
     Helper(157, "task_storage_delete", "int", "map btf:task_struct|null", "cap_bpf", "6.16"),
-    Helper(158, "get_current_task_btf", "btf_trusted:task_struct", "", "perfmon", "6.16", gpl_only=True),
+    Helper(158, "get_current_task_btf", "btf_trusted:task_struct", "", "perfmon", "5.15", gpl_only=True),
     Helper(160, "ktime_get_coarse_ns", "int", "", "none", "5.11"),
     Helper(164, "for_each_map_elem", "int", "map func stack|null any", "cap_bpf", "5.13"),
     Helper(165, "snprintf", "int", "mem|null|write size0 const_str mem|null|rdonly size0", "perfmon", "5.13", True),
@@ -146,9 +146,9 @@ ROWS: tuple[Helper, ...] = (
     Helper(170, "timer_set_callback", "int", "timer func", "cap_bpf", "5.15", gpl_only=True),
     Helper(171, "timer_start", "int", "timer any any", "cap_bpf", "5.15", gpl_only=True),
     Helper(172, "timer_cancel", "int", "timer", "cap_bpf", "5.15", gpl_only=True),
-    Helper(175, "task_pt_regs", "btf:pt_regs", "btf:task_struct", "perfmon", "6.16", gpl_only=True),
+    Helper(175, "task_pt_regs", "btf:pt_regs", "btf:task_struct", "perfmon", "5.15", gpl_only=True),
     Helper(176, "get_branch_snapshot", "int", "mem|uninit|write size0", "perfmon", "6.16", gpl_only=True),
-    Helper(177, "trace_vprintk", "int", "mem|rdonly size mem|null|rdonly size0", "perfmon", "6.16", gpl_only=True),
+    Helper(177, "trace_vprintk", "int", "mem|rdonly size mem|null|rdonly size0", "perfmon", "5.16", gpl_only=True),
     Helper(178, "skc_to_unix_sock", "btf_or_null:unix_sock", "btf_sock_common", "perfmon", "5.16"),
     Helper(180, "find_vma", "int", "btf:task_struct any func stack|null any", "perfmon", "6.16"),
     Helper(181, "loop", "int", "any func stack|null any", "cap_bpf", "5.17"),
@@ -166,8 +166,8 @@ ROWS: tuple[Helper, ...] = (
     Helper(203, "dynptr_data", "dynptr_mem_or_null", "dynptr any alloc_size0", "cap_bpf", "5.19"),
     Helper(208, "ktime_get_tai_ns", "int", "", "none", "6.1"),
     Helper(209, "user_ringbuf_drain", "int", "map func stack|null any", "cap_bpf", "6.1"),
-    Helper(210, "cgrp_storage_get", "map_value_or_null", "map btf:cgroup|null value|null any", "cap_bpf", "6.16"),
-    Helper(211, "cgrp_storage_delete", "int", "map btf:cgroup|null", "cap_bpf", "6.16"),
+    Helper(210, "cgrp_storage_get", "map_value_or_null", "map btf:cgroup|null value|null any", "cap_bpf", "6.2"),
+    Helper(211, "cgrp_storage_delete", "int", "map btf:cgroup|null", "cap_bpf", "6.2"),
 )
 
 # Every helper number's name, number 0 first (__BPF_FUNC_MAPPER).
@@ -211,6 +211,12 @@ NAMES: tuple[str, ...] = tuple(_ALL.split())
 NUMBERS: dict[str, int] = {name: number for number, name in enumerate(NAMES)}
 BY_ID: dict[int, Helper] = {row.id: row for row in ROWS}
 BY_NAME: dict[str, Helper] = {row.name: row for row in ROWS}
+
+# How many numbers a version knows, from 5.10 on: the first version with that many.
+COUNTS: tuple[tuple[tuple[int, int], int], ...] = (
+    ((5, 10), 156), ((5, 11), 163), ((5, 12), 164), ((5, 13), 166), ((5, 14), 169), ((5, 15), 176), ((5, 16), 180),
+    ((5, 17), 186), ((5, 18), 194), ((5, 19), 204), ((6, 0), 208), ((6, 1), 210), ((6, 2), 212),
+)  # fmt: skip
 
 PRIVILEGES = ("none", "cap_bpf", "perfmon")
 

@@ -18,7 +18,7 @@ class MapKind:
 
     privilege: none, cap_bpf, or net_admin, what BPF_MAP_CREATE asks for where unprivileged BPF is enabled. direct: its
     value can be addressed by a 64-bit immediate. each: bpf_for_each_map_elem walks it. special: programs of this type
-    cannot use it at all.
+    cannot use it at all. since: first Linux version that has the kind ("5.10" for all that are older).
     """
 
     name: str
@@ -28,6 +28,7 @@ class MapKind:
     direct: bool = False
     each: bool = False
     special: bool = False
+    since: str = "5.10"
 
 
 _SOCK = ("map_update_elem", "map_delete_elem", LOOKUP)
@@ -67,11 +68,11 @@ ROWS: tuple[MapKind, ...] = (
     MapKind("STRUCT_OPS", 26, "cap_bpf", special=True),
     MapKind("RINGBUF", 27, "none", _RING),
     MapKind("INODE_STORAGE", 28, "cap_bpf", ("kptr_xchg",)),
-    MapKind("TASK_STORAGE", 29, "cap_bpf", ("task_storage_get", "task_storage_delete", "kptr_xchg")),
-    MapKind("BLOOM_FILTER", 30, "cap_bpf", ("map_peek_elem", "map_push_elem")),
-    MapKind("USER_RINGBUF", 31, "none", ("user_ringbuf_drain",)),
-    MapKind("CGRP_STORAGE", 32, "cap_bpf", ("cgrp_storage_get", "cgrp_storage_delete", "kptr_xchg")),
-    MapKind("ARENA", 33, "cap_bpf", special=True),
+    MapKind("TASK_STORAGE", 29, "cap_bpf", ("task_storage_get", "task_storage_delete", "kptr_xchg"), since="5.11"),
+    MapKind("BLOOM_FILTER", 30, "cap_bpf", ("map_peek_elem", "map_push_elem"), since="5.16"),
+    MapKind("USER_RINGBUF", 31, "none", ("user_ringbuf_drain",), since="6.1"),
+    MapKind("CGRP_STORAGE", 32, "cap_bpf", ("cgrp_storage_get", "cgrp_storage_delete", "kptr_xchg"), since="6.2"),
+    MapKind("ARENA", 33, "cap_bpf", special=True, since="6.9"),
 )
 
 BY_NAME: dict[str, MapKind] = {row.name: row for row in ROWS}

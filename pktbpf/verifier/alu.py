@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from pktbpf.verifier import arithmetic, pointers, scalar, tnum
-from pktbpf.verifier.errors import denied, invalid, refuse
+from pktbpf.verifier import pointers, scalar, tnum
+from pktbpf.verifier.errors import denied, invalid
 from pktbpf.verifier.precision import mark_register
 from pktbpf.verifier.state import ADD_CONST, ADD_CONST32, ADD_CONST64, NOT_INIT, SCALAR, Reg
 
@@ -53,7 +53,9 @@ def move_register(walk: Walk, op: Op) -> None:
     """dst = src, dst = (s8, s16, s32)src, and their 32-bit forms"""
     off = op.off
     if op.imm or (off and off not in ((8, 16, 32) if op.bits == 64 else (8, 16))):
-        _reserved_move(op)
+        _reserved_move(walk, op)
+    if off and not walk.profile.signed_instructions:
+        invalid("BPF_MOV uses reserved fields")
     readable(walk, op.src)
     writable(op.dst)
     if op.bits == 64 and not off:
@@ -65,8 +67,8 @@ def move_register(walk: Walk, op: Op) -> None:
     walk.index += 1
 
 
-def _reserved_move(op: Op) -> None:
-    if op.bits == 64 and op.off == 1:
+def _reserved_move(walk: Walk, op: Op) -> None:
+    if op.bits == 64 and op.off == 1 and walk.profile.address_spaces:
         if op.imm not in (1, 1 << 16):
             invalid("addr_space_cast insn can only convert between address space 1 and 0")
         invalid("addr_space_cast insn can only be used in a program that has an associated arena")
@@ -84,7 +86,7 @@ def _move_extended(walk: Walk, op: Op) -> None:
         reg = walk.link(op.src)
     else:
         reg = reg.with_id(0)
-    walk.regs[op.dst] = reg.with_value(scalar.checked(scalar.sign_extend(reg.v, op.off >> 3)))
+    walk.regs[op.dst] = reg.with_value(walk.domain.checked(scalar.sign_extend(reg.v, op.off >> 3)))
 
 
 def _move_half(walk: Walk, op: Op) -> None:
@@ -92,11 +94,11 @@ def _move_half(walk: Walk, op: Op) -> None:
     if reg.kind != SCALAR:
         if not walk.leaks_pointers:
             denied(f"R{op.src} partial copy of pointer")
-        v = scalar.sync(scalar.zero_extend(scalar.UNKNOWN))
+        v = walk.domain.sync(scalar.zero_extend(scalar.UNKNOWN))
         walk.regs[op.dst] = walk.unknown.with_value(v)
         return
     fits = reg.v[5] < 1 << (op.off - 1) if op.off else reg.v[5] >> 32 == 0
-    if fits:
+    if fits and walk.profile.half_copies:
         reg = walk.link(op.src)
     else:
         reg = reg.with_id(0)
@@ -106,7 +108,7 @@ def _move_half(walk: Walk, op: Op) -> None:
     elif not v[1] and not v[0] >> 32:
         walk.regs[op.dst] = reg
         return
-    walk.regs[op.dst] = reg.with_value(scalar.checked(scalar.sync(scalar.zero_extend(v))))
+    walk.regs[op.dst] = reg.with_value(walk.domain.checked(walk.domain.sync(scalar.zero_extend(v))))
 
 
 def swap(walk: Walk, op: Op) -> None:
@@ -147,20 +149,21 @@ def negate(walk: Walk, op: Op) -> None:
         walk.regs[op.dst] = walk.unknown
         walk.index += 1
         return
-    v = arithmetic.apply("NEG", op.bits, reg.v, scalar.ZERO)
-    assert v is not None
-    walk.regs[op.dst] = Reg(reg.kind, 0, scalar.checked(v), 0, 0, reg.frame, None, 0, reg.precise)
+    v = walk.domain.apply("NEG", op.bits, reg.v, scalar.ZERO)
+    if v is None:
+        walk.regs[op.dst] = walk.unknown
+    else:
+        walk.regs[op.dst] = Reg(reg.kind, 0, walk.domain.checked(v), 0, 0, reg.frame, None, 0, reg.precise)
     walk.index += 1
 
 
 def binary(walk: Walk, op: Op) -> None:
     """dst = dst operation src or imm"""
-    if op.reg:
-        if op.imm or op.off not in (0, 1) or (op.off == 1 and op.name not in ("DIV", "MOD")):
-            invalid("BPF_ALU uses reserved fields")
-        readable(walk, op.src)
-    elif op.src or op.off not in (0, 1) or (op.off == 1 and op.name not in ("DIV", "MOD")):
+    signed = op.off == 1 and op.name in ("DIV", "MOD") and walk.profile.signed_instructions
+    if (op.imm if op.reg else op.src) or (op.off and not signed):
         invalid("BPF_ALU uses reserved fields")
+    if op.reg:
+        readable(walk, op.src)
     dst = readable(walk, op.dst)
     if not op.reg:
         if op.name in ("DIV", "MOD") and op.imm == 0:
@@ -213,27 +216,29 @@ def _fork(walk: Walk, op: Op, dst: Reg) -> Reg:
         return dst
     other = walk.branch(walk.index, walk.index)
     if other is None:
-        refuse(errno.EFAULT, walk.too_complex())
+        walk.too_complex(errno.EFAULT)
     other.frames[-1].regs[op.dst] = zero
     walk.regs[op.dst] = ones
     return ones
 
 
 def _scalars(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
-    v = arithmetic.apply(op.name, op.bits, dst.v, src.v)
+    v = walk.domain.apply(op.name, op.bits, dst.v, src.v)
     if v is None:
         walk.regs[op.dst] = walk.unknown
         return
     if not walk.bypass_v1 and op.name in ("ADD", "SUB"):
         pointers.remember_scalar(walk, op)
     off = id = 0
-    if dst.id and op.name in ("ADD", "SUB") and walk.capable:
-        off, id = _linked(op, dst, src)
-    walk.regs[op.dst] = Reg(SCALAR, off, scalar.checked(v), id, dst.ref, dst.frame, dst.obj, dst.uid, dst.precise)
+    if dst.id and op.name in ("ADD", "SUB") and walk.capable and walk.profile.linked_sums:
+        off, id = _linked(walk, op, dst, src)
+    walk.regs[op.dst] = Reg(SCALAR, off, walk.domain.checked(v), id, dst.ref, dst.frame, dst.obj, dst.uid, dst.precise)
 
 
-def _linked(op: Op, dst: Reg, src: Reg) -> tuple[int, int]:
+def _linked(walk: Walk, op: Op, dst: Reg, src: Reg) -> tuple[int, int]:
     """(constant, id) of a register that was a copy of another and is now a constant apart from it; only once."""
+    if not walk.profile.linked_halves and (op.bits == 32 or op.name == "SUB" or src.v[0] > scalar.S32_MAX):
+        return 0, 0
     low = tnum.M32 if op.bits == 32 else tnum.M64
     if src.v[1] & low or (op.reg and op.src == op.dst):
         return 0, 0

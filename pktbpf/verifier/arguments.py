@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pktbpf.verifier.walk import Walk
 
 MAX_VARIABLE_SIZE = 1 << 29
+_UNBOUNDED_SIZE = "unbounded size, use 'var &= const' or 'if (var < const)'"
 # The packet kinds take part in messages although no socket filter can hold one.
 _MEM_TEXT = "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_"
 _MEM_KINDS = (STACK, MAP_KEY, MAP_VALUE, MEM, MEM | RINGBUF, BTF | TRUSTED)
@@ -116,7 +117,7 @@ def check(walk: Walk, call: Call, args: tuple[Arg, ...], position: int, arg: Arg
         return
     if not (reg.is_null and arg.null):
         _check_kind(walk, call, number, reg, arg)
-        check_offset(reg, number, arg)
+        check_offset(walk, reg, number, arg)
     if arg.release:
         _check_release(walk, call, number, reg, arg)
     if reg.ref and kind != "kptr":
@@ -136,7 +137,7 @@ def _check_kind(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> None
         kind &= ~OR_NULL
     wanted, text = _ALLOWED[arg.kind]
     if kind not in wanted:
-        denied(f"R{number} type={kind_text(reg.kind)} expected={text}")
+        denied(f"R{number} type={walk.words.kind(reg.kind)} expected={walk.words.expected(text)}")
     if kind & BASE != BTF:
         return
     if wanted is _MEM_KINDS:
@@ -151,16 +152,17 @@ def _check_kind(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> None
         denied(*lines, f"R{number} is of type {reg.obj} but {structure} is expected")
 
 
-def check_offset(reg: Reg, number: int, arg: Arg) -> None:
+def check_offset(walk: Walk, reg: Reg, number: int, arg: Arg) -> None:
     """Pointers of most kinds must be as they were handed out."""
     if arg.release:
         if arg.kind == "dynptr" and reg.kind == STACK:
             return
         if reg.off:
             invalid(f"R{number} must have zero offset when passed to release func or trusted arg to kfunc")
-        memory.check_plain_pointer(reg, number)
+        memory.check_plain_pointer(walk, reg, number)
     elif reg.kind not in _ANY_OFFSET:
-        memory.check_plain_pointer(reg, number, fixed_allowed=reg.kind in (BTF, BTF | TRUSTED, BTF | RCU, BTF | ALLOC))
+        fixed = reg.kind in (BTF, BTF | TRUSTED, BTF | RCU, BTF | ALLOC)
+        memory.check_plain_pointer(walk, reg, number, fixed_allowed=fixed)
 
 
 def _check_release(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> None:
@@ -169,7 +171,7 @@ def _check_release(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> N
             invalid("cannot release unowned const bpf_dynptr")
         found = dynptrs.find(walk, reg)
         if found is None or not found.ref:
-            invalid(*dynptrs.why_not(reg), f"arg {number} is an unacquired reference")
+            invalid(*dynptrs.why_not(walk, reg), f"arg {number} is an unacquired reference")
     elif not reg.ref and not reg.is_null:
         invalid(f"R{number} must be referenced when passed to release function")
     call.release = number
@@ -201,7 +203,7 @@ def check_memory(
     elif base == BTF:
         kernel_objects.load(walk, reg, number, reg.off, size, False, -1)
     elif not (zero_allowed and size == 0 and reg.is_null):
-        denied(f"R{number} type={kind_text(reg.kind)} expected=fp")
+        denied(f"R{number} type={walk.words.kind(reg.kind)} expected=fp")
 
 
 def _map(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
@@ -260,7 +262,7 @@ def _value(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...],
 def _fixed(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
     check_memory(walk, number, arg.size, write=arg.write, zero_allowed=False, call=call, raw=arg.uninit)
     if arg.aligned:
-        memory.check_alignment(reg, 0, arg.size, True)
+        memory.check_alignment(walk, reg, 0, arg.size, True)
 
 
 def check_sized(walk: Walk, number: int, *, write: bool) -> None:
@@ -286,7 +288,12 @@ def _size(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], 
     zero_allowed = arg.kind == "size0"
     call.size_bound = v[5]
     buffer = args[number - 2]
-    _check_size(reg, number, zero_allowed)
+    if walk.profile.sized_reads:
+        _check_size(reg, number, zero_allowed)
+    else:
+        _check_size(reg, number, zero_allowed=True)
+        if not v[4]:
+            check_memory(walk, number - 1, 0, write=buffer.write, zero_allowed=zero_allowed, call=None, raw=False)
     check_memory(
         walk,
         number - 1,
@@ -301,7 +308,8 @@ def _size(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], 
 
 def _alloc_size(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
     if reg.v[1]:
-        denied(f"R{number} is not a known constant'")
+        words = "is not a known constant'" if walk.profile.asks_constant else _UNBOUNDED_SIZE
+        denied(f"R{number} {words}")
     call.mem_size = reg.v[0] & 0xFFFFFFFF
     mark_register(walk, number)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pktbpf.verifier import arithmetic, compare
 from pktbpf.verifier.alu import readable
-from pktbpf.verifier.errors import denied, invalid, refuse
+from pktbpf.verifier.errors import denied, invalid
 from pktbpf.verifier.precision import mark_register
 from pktbpf.verifier.references import null_tested
 from pktbpf.verifier.state import (
@@ -23,6 +23,7 @@ from pktbpf.verifier.state import (
     MAP_KEY,
     MAP_PTR,
     MAP_VALUE,
+    MAX_FRAMES,
     MEM,
     OR_NULL,
     SCALAR,
@@ -60,40 +61,43 @@ def jump(walk: Walk, op: Op) -> None:
 def may_goto(walk: Walk, op: Op) -> None:
     """may_goto: the kernel counts the rounds itself, so the way on may be taken or not."""
     walk.jumps += 1
-    if op.src or op.dst or op.imm:
-        invalid(f"invalid may_goto imm {op.imm}")
+    if op.src or op.dst or op.imm or not (op.off or walk.profile.empty_may_goto):
+        where = "" if walk.profile.empty_may_goto else f"off {op.off} "
+        invalid(f"invalid may_goto {where}imm {op.imm}")
     state = walk.state
     assert state.parent is not None
     before = walk.previous_entry(state.parent, walk.index)
     queued = walk.branch(walk.index + 1, walk.index)
     if queued is None:
-        refuse(errno.ENOMEM, walk.too_complex())
+        walk.too_complex(errno.ENOMEM)
     queued.may_goto += 1
     if before is not None:
         walk.widen(before, queued)
     walk.index += op.off + 1
 
 
-def _never_null(reg: Reg) -> bool:
+def _never_null(walk: Walk, reg: Reg) -> bool:
     kind = reg.kind
     if kind & OR_NULL:
         return False
     base = kind & BASE
     if base == BTF:
         return bool(reg.ref) or (bool(kind & TRUSTED) and not kind & UNTRUSTED)
-    return base in _NEVER_NULL or (base == MEM and not kind & UNTRUSTED)
+    if base == MAP_PTR and not walk.profile.never_null_maps:
+        return False
+    return base in _NEVER_NULL or (base == MEM and not kind & UNTRUSTED and walk.profile.never_null_memory)
 
 
-def _decide(op: Op, dst: Reg, src: Reg) -> bool | None:
+def _decide(walk: Walk, op: Op, dst: Reg, src: Reg) -> bool | None:
     """Whether the jump is taken, where that can be said."""
     if dst.kind == SCALAR and src.kind == SCALAR:
-        return compare.decide(op.name, op.bits, dst.v, src.v)
+        return walk.domain.decide(op.name, op.bits, dst.v, src.v)
     name = op.name
     full = 0xFFFFFFFF if op.bits == 32 else 0xFFFFFFFFFFFFFFFF
     if not (src.kind == SCALAR and not src.v[1] & full):
         name = compare.FLIPPED[name]
         dst, src = src, dst
-    if not (src.kind == SCALAR and not src.v[1] & full) or not _never_null(dst) or src.v[0] & full:
+    if not (src.kind == SCALAR and not src.v[1] & full) or not _never_null(walk, dst) or src.v[0] & full:
         return None
     return {"EQ": False, "NE": True}.get(name)
 
@@ -101,7 +105,8 @@ def _decide(op: Op, dst: Reg, src: Reg) -> bool | None:
 def conditional(walk: Walk, op: Op) -> None:
     """if dst operation src (or imm) goto"""
     walk.jumps += 1
-    dst = readable(walk, op.dst)
+    if walk.profile.target_first:
+        readable(walk, op.dst)
     flags = 0
     if op.reg:
         if op.imm:
@@ -116,11 +121,12 @@ def conditional(walk: Walk, op: Op) -> None:
             invalid("BPF_JMP/JMP32 uses reserved fields")
         assert op.constant is not None
         src = op.constant
+    dst = readable(walk, op.dst)
     if dst.kind == STACK:
         flags |= DST_STACK
     if flags:
         walk.record(flags=flags)
-    taken = _decide(op, dst, src)
+    taken = _decide(walk, op, dst, src)
     if taken is not None:
         _follow(walk, op, dst, src, taken)
         return
@@ -136,7 +142,7 @@ def _follow(walk: Walk, op: Op, dst: Reg, src: Reg, taken: bool) -> None:
         other = walk.index + 1 if taken else walk.index + op.off + 1
         branch = walk.branch(other, walk.index, speculative=True)
         if branch is None:
-            refuse(errno.EFAULT, walk.too_complex())
+            walk.too_complex(errno.EFAULT)
         regs = branch.frames[-1].regs
         regs[op.dst] = walk.unknown
         if op.reg:
@@ -147,15 +153,17 @@ def _follow(walk: Walk, op: Op, dst: Reg, src: Reg, taken: bool) -> None:
 def _collect(walk: Walk, id: int, found: list[Linked]) -> None:
     """Registers still in use and spilled slots that share `id`; beyond six the link is cut."""
     state, live = walk.state, walk.layout.live
+    most = MAX_LINKED if walk.profile.six_links else MAX_FRAMES * 75
+    all_live = not walk.profile.live_links
     at = walk.index
     for number in range(len(state.frames) - 1, -1, -1):
         frame = state.frames[number]
-        regs, used = frame.regs, live[at]
+        regs, used = frame.regs, -1 if all_live else live[at]
         at = frame.callsite
         for index in range(10):
             reg = regs[index]
             if reg.kind == SCALAR and reg.id & ~ADD_CONST == id and used >> index & 1:
-                if len(found) < MAX_LINKED:
+                if len(found) < most:
                     found.append((number, index, True))
                 else:
                     regs[index] = reg.with_id(0)
@@ -163,13 +171,13 @@ def _collect(walk: Walk, id: int, found: list[Linked]) -> None:
             spill = slot[1]
             if spill is None or not spilled(slot) or spill.kind != SCALAR or spill.id & ~ADD_CONST != id:
                 continue
-            if len(found) < MAX_LINKED:
+            if len(found) < most:
                 found.append((number, index, False))
             else:
                 frame.stack[index] = (slot[0], spill.with_id(0))
 
 
-def _spread(state: State, known: Reg, at: int, linked: list[Linked]) -> None:
+def _spread(walk: Walk, state: State, known: Reg, at: int, linked: list[Linked]) -> None:
     """Give the range of `known` (register `at` of the innermost frame) to everything linked with it."""
     innermost = len(state.frames) - 1
     for number, index, is_reg in linked:
@@ -183,7 +191,8 @@ def _spread(state: State, known: Reg, at: int, linked: list[Linked]) -> None:
             new = known
         else:
             half = bool((reg.id | known.id) & ADD_CONST32)
-            new = known.with_id(reg.id, reg.off).with_value(arithmetic.add_constant(known.v, reg.off - known.off, half))
+            v = arithmetic.add_constant(known.v, reg.off - known.off, half, walk.profile.linked_halves)
+            new = known.with_id(reg.id, reg.off).with_value(v)
         if is_reg:
             frame.regs[index] = new
         else:
@@ -197,18 +206,18 @@ def _fork(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
         _collect(walk, src.id & ~ADD_CONST, linked)
     if dst.kind == SCALAR and dst.id:
         _collect(walk, dst.id & ~ADD_CONST, linked)
-    if len(linked) > 1:
+    if len(linked) > 1 and walk.profile.precise_links:
         walk.record(linked=tuple(linked))
     other = walk.branch(walk.index + op.off + 1, walk.index)
     if other is None:
-        refuse(errno.EFAULT, walk.too_complex())
+        walk.too_complex(errno.EFAULT)
     regs, other_regs = walk.regs, other.frames[-1].regs
     dst = regs[op.dst]
     if op.reg:
         src = regs[op.src]
     if dst.kind == SCALAR and src.kind == SCALAR:
-        _narrow(op, state, other, dst, src, linked)
-    elif op.bits == 64 and op.reg and dst.kind != SCALAR and src.kind != SCALAR:
+        _narrow(walk, op, other, dst, src, linked)
+    elif op.bits == 64 and op.reg and dst.kind != SCALAR and src.kind != SCALAR and walk.profile.lifts_null:
         _lift_null(op, regs, other_regs, dst, src)
     dst = regs[op.dst]
     if op.bits == 64 and not op.reg and op.imm == 0 and op.name in ("EQ", "NE") and dst.kind & OR_NULL:
@@ -219,15 +228,16 @@ def _fork(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
     walk.index += 1
 
 
-def _narrow(op: Op, state: State, other: State, dst: Reg, src: Reg, linked: list[Linked]) -> None:
+def _narrow(walk: Walk, op: Op, other: State, dst: Reg, src: Reg, linked: list[Linked]) -> None:
+    state = walk.state
     regs, other_regs = state.frames[-1].regs, other.frames[-1].regs
     if op.reg and op.dst == op.src:
         # Both operands are one place, so that each change is seen by the next.
-        taken, other_value = compare.learn_same(op.name, op.bits, dst.v)
+        taken, other_value = walk.domain.learn_same(op.name, op.bits, dst.v)
         regs[op.dst] = dst.with_value(other_value)
         other_regs[op.dst] = dst.with_value(taken)
     else:
-        taken_dst, taken_src, other_dst, other_src = compare.learn(op.name, op.bits, dst.v, src.v)
+        taken_dst, taken_src, other_dst, other_src = walk.domain.learn(op.name, op.bits, dst.v, src.v)
         if other_dst != dst.v:
             regs[op.dst] = dst.with_value(other_dst)
         if taken_dst != dst.v:
@@ -240,11 +250,11 @@ def _narrow(op: Op, state: State, other: State, dst: Reg, src: Reg, linked: list
     if not linked:
         return
     if op.reg and regs[op.src].id:
-        _spread(state, regs[op.src], op.src, linked)
-        _spread(other, other_regs[op.src], op.src, linked)
+        _spread(walk, state, regs[op.src], op.src, linked)
+        _spread(walk, other, other_regs[op.src], op.src, linked)
     if regs[op.dst].id:
-        _spread(state, regs[op.dst], op.dst, linked)
-        _spread(other, other_regs[op.dst], op.dst, linked)
+        _spread(walk, state, regs[op.dst], op.dst, linked)
+        _spread(walk, other, other_regs[op.dst], op.dst, linked)
 
 
 def _lift_null(op: Op, regs: list[Reg], other_regs: list[Reg], dst: Reg, src: Reg) -> None:

@@ -41,7 +41,7 @@ def queue(walk: Walk, call: Call) -> None:
         return
     state = walk.branch(function.start, walk.index)
     if state is None:
-        refuse(errno.ENOMEM, walk.too_complex())
+        walk.too_complex(errno.ENOMEM)
     callee = walk.enter(state, call.function, walk.index)
     _arguments(walk, name, frame, callee)
     state.callback_unroll += 1
@@ -56,7 +56,7 @@ def _queue_async(walk: Walk, call: Call, start: int, caller: Frame) -> None:
     state.insn = 0
     state.last = 0
     if not walk.push(state, start, walk.index, asynchronous=True):
-        refuse(errno.EFAULT, walk.too_complex(" for async cb"))
+        walk.too_complex(errno.EFAULT, " for async cb")
     callee.async_entries = caller.async_entries + 1
     info: MapInfo = walk.regs[1].obj
     _map_arguments(callee, info)

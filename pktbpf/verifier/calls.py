@@ -35,11 +35,12 @@ _MAX_ERRNO = 4095
 
 def _find(walk: Walk, number: int) -> Helper:
     """The row of a helper that this program may call. Fails with EINVAL."""
-    if not 0 <= number < len(helpers.NAMES):
+    if not 0 <= number < walk.profile.last_helper:
         invalid(f"invalid func unknown#{number}")
     row = helpers.allowed(number, walk.privilege)
     if row is None or not walk.profile.has_helper(row):
-        invalid(f"program of this type cannot use helper bpf_{helpers.helper_name(number)}#{number}")
+        words = "program of this type cannot use helper" if walk.profile.names_program_type else "unknown func"
+        invalid(f"{words} bpf_{helpers.helper_name(number)}#{number}")
     if row.gpl_only and not walk.gpl:
         invalid("cannot call GPL-restricted function from non-GPL compatible program")
     if row.sleeps:
@@ -98,7 +99,8 @@ def _record_map(walk: Walk, call: Call) -> None:
     if name != "tail_call":
         return
     if info.kind != "PROG_ARRAY":
-        invalid("expected prog array map for tail call")
+        named = walk.profile.names_prog_array
+        invalid("expected prog array map for tail call" if named else "kernel subsystem misconfigured verifier")
     index = walk.regs[3]
     if index.kind == SCALAR and not index.v[1] and index.v[0] < info.max_entries:
         mark_register(walk, 3)
@@ -194,11 +196,11 @@ def _bound_result(walk: Walk, call: Call) -> None:
         high = scalar.signed64(call.size_bound)
         v = scalar.UNKNOWN
         v = (v[0], v[1], -_MAX_ERRNO, high, v[4], v[5], -_MAX_ERRNO, scalar.signed32(high), v[8], v[9])
-        walk.regs[0] = walk.unknown.with_value(scalar.checked(scalar.sync(v)))
+        walk.regs[0] = walk.unknown.with_value(walk.domain.checked(walk.domain.sync(v)))
     elif name == "get_smp_processor_id" and walk.profile.bounds_cpu:
         high = walk.cpus - 1
         v = (0, (1 << 64) - 1, 0, high, 0, high, 0, high, 0, high)
-        walk.regs[0] = walk.unknown.with_value(scalar.checked(scalar.sync(v)))
+        walk.regs[0] = walk.unknown.with_value(walk.domain.checked(walk.domain.sync(v)))
 
 
 

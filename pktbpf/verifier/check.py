@@ -78,9 +78,9 @@ class _Check:
             refuse(errno.E2BIG, f"{len(program.insns)} instructions are none, or more than {limit}")
         if program.internal_calls:
             unsupported("a translated classic program that calls the kernel's own functions", program.internal_calls[0])
-        layout = Layout(program.insns, privilege, program.kfuncs)
+        layout = Layout(program.insns, privilege, self.rules, program.kfuncs)
         gpl = program.license in _GPL
-        maps = MapTable(program.maps)
+        maps = MapTable(program.maps, self.rules)
         types = FunctionTypes(program.btf, layout)
         log = self.log if self.log is not None and self.log.level & (LEVEL1 | LEVEL2) else None
         layout.find_functions(gpl)

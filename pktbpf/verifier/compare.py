@@ -6,10 +6,11 @@ is_scalar_branch_taken, regs_refine_cond_op and reg_set_min_max of the kernel's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from pktbpf.verifier import scalar, tnum
-from pktbpf.verifier.scalar import Scalar, signed32, signed64
+from pktbpf.verifier.scalar import NEWEST, Reach, Scalar, signed32, signed64
 from pktbpf.verifier.tnum import M32, M64
 
 # a OP b is b FLIPPED[OP] a; a OP b fails exactly when a REVERSED[OP] b holds. CLEAR is the failing side of SET.
@@ -27,20 +28,20 @@ def _known(s: Scalar, bits: int) -> bool:
     return not (s[1] if bits == 64 else s[1] & M32)
 
 
-def _apart(a: Scalar, b: Scalar, bits: int) -> bool:
+def _apart(a: Scalar, b: Scalar, bits: int, by_bits: bool) -> bool:
     """Whether the two can never be equal."""
     left, right = (a[:2], b[:2]) if bits == 64 else (tnum.low32(a[:2]), tnum.low32(b[:2]))
-    if not tnum.overlap(left, right):
+    if by_bits and not tnum.overlap(left, right):
         return True
     pairs = ((8, 9), (6, 7)) if bits == 32 else ((4, 5), (2, 3), (8, 9), (6, 7))
     return any(a[low] > b[high] or a[high] < b[low] for low, high in pairs)
 
 
-def _equality(operation: str, a: Scalar, b: Scalar, bits: int) -> bool | None:
+def _equality(operation: str, a: Scalar, b: Scalar, bits: int, by_bits: bool) -> bool | None:
     full = M64 if bits == 64 else M32
     if _known(a, bits) and _known(b, bits):
         return (a[0] & full == b[0] & full) == (operation == "EQ")
-    if _apart(a, b, bits):
+    if _apart(a, b, bits, by_bits):
         return operation == "NE"
     return None
 
@@ -62,8 +63,13 @@ def _bit_test(a: Scalar, b: Scalar, bits: int) -> bool | None:
 @lru_cache(maxsize=1 << 16)
 def decide(operation: str, bits: int, a: Scalar, b: Scalar) -> bool | None:
     """True: always taken; False: never; None: open."""
+    return decided(operation, bits, a, b, NEWEST)
+
+
+def decided(operation: str, bits: int, a: Scalar, b: Scalar, reach: Reach) -> bool | None:
+    """The same for any version from 6.8 on."""
     if operation in ("EQ", "NE"):
-        return _equality(operation, a, b, bits)
+        return _equality(operation, a, b, bits, reach.apart_bits)
     if operation == "SET":
         return _bit_test(a, b, bits)
     signed = operation[0] == "S"
@@ -152,9 +158,15 @@ def _refine(operation: str, bits: int, a: Scalar, b: Scalar) -> tuple[Scalar, Sc
 @lru_cache(maxsize=1 << 16)
 def learn(operation: str, bits: int, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     """Both operands where the branch is taken, then both where it is not."""
+    return learnt(operation, bits, a, b, scalar.sync)
+
+
+def learnt(
+    operation: str, bits: int, a: Scalar, b: Scalar, settle: Callable[[Scalar], Scalar]
+) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+    """The same for any version from 6.8 on, whose deductions are `settle`."""
     taken = _refine(operation, bits, a, b)
     other = _refine(REVERSED[operation], bits, a, b)
-    settle = scalar.sync
     check = scalar.checked
     return (
         check(settle(taken[0])),
@@ -167,9 +179,14 @@ def learn(operation: str, bits: int, a: Scalar, b: Scalar) -> tuple[Scalar, Scal
 @lru_cache(maxsize=1 << 12)
 def learn_same(operation: str, bits: int, a: Scalar) -> tuple[Scalar, Scalar]:
     """A value compared with itself, where the branch is taken and where it is not."""
+    return learnt_same(operation, bits, a, scalar.sync)
+
+
+def learnt_same(operation: str, bits: int, a: Scalar, settle: Callable[[Scalar], Scalar]) -> tuple[Scalar, Scalar]:
+    """The same for any version from 6.8 on, whose deductions are `settle`."""
     check = scalar.checked
     taken, other = _refine_same(operation, bits, a), _refine_same(REVERSED[operation], bits, a)
-    return check(scalar.sync(scalar.sync(taken))), check(scalar.sync(scalar.sync(other)))
+    return check(settle(settle(taken))), check(settle(settle(other)))
 
 
 def _refine_same(operation: str, bits: int, a: Scalar) -> Scalar:

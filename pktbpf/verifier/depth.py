@@ -40,7 +40,7 @@ def _shrink(walk: Walk) -> None:
 
 def _rounded(walk: Walk, number: int) -> int:
     depth = walk.layout.functions[number].stack
-    step = 16 if walk.profile.since("6.12") else 32
+    step = 16 if walk.profile.small_frames else 32
     return (max(depth, 1 if step == 32 else 0) + step - 1) // step * step
 
 

@@ -35,8 +35,10 @@ def _slot(walk: Walk, reg: Reg) -> tuple[Frame, int] | None:
     return frame, position
 
 
-def why_not(reg: Reg) -> list[str]:
+def why_not(walk: Walk, reg: Reg) -> list[str]:
     """The kernel's line for a pointer that cannot be one to a dynptr; empty when it only lies below the stack."""
+    if not walk.profile.placed_dynptrs:
+        return []
     offset = _offset(reg)
     if offset is None:
         return ["dynptr has to be at a constant offset"]
@@ -60,7 +62,7 @@ def argument(walk: Walk, number: int, arg: Arg, ref: int = 0) -> None:
     """
     reg = walk.regs[number]
     if arg.uninit:
-        lines = ["dynptr"] if reg.kind == DYNPTR else why_not(reg)
+        lines = ["dynptr"] if reg.kind == DYNPTR else why_not(walk, reg)
         if lines:
             invalid(*(lines if lines != ["dynptr"] else ()), "Dynptr has to be an uninitialized dynptr")
         for byte in (0, 8):
@@ -68,19 +70,19 @@ def argument(walk: Walk, number: int, arg: Arg, ref: int = 0) -> None:
         _create(walk, walk.regs[number], arg.of, ref)
         return
     if reg.kind == DYNPTR:
-        if not arg.rdonly and not walk.profile.const_dynptr_ok(arg):
+        if not (arg.rdonly and walk.profile.constant_dynptrs):
             invalid("cannot pass pointer to const bpf_dynptr, the helper mutates it")
         kind = reg.obj[0]
     else:
         place = _slot(walk, reg)
         if place is None or not _whole(place):
-            lines = why_not(reg) if place is None else []
-            invalid(*lines, f"Expected an initialized dynptr as arg #{number - 1}")
+            lines = why_not(walk, reg) if place is None else []
+            invalid(*lines, f"Expected an initialized dynptr as arg #{number - walk.profile.numbers_from_zero}")
         found = place[0].stack[place[1]][1]
         assert found is not None
         kind = found.obj[0]
     if arg.of and kind != arg.of:
-        invalid(f"Expected a dynptr of type {arg.of} as arg #{number - 1}")
+        invalid(f"Expected a dynptr of type {arg.of} as arg #{number - walk.profile.numbers_from_zero}")
     if reg.kind != DYNPTR:
         assert place is not None
         walk.live.read(walk.state, reg.frame, walk.index, 1 << place[1] | 1 << place[1] - 1)
@@ -95,7 +97,7 @@ def _whole(place: tuple[Frame, int]) -> bool:
 def _create(walk: Walk, reg: Reg, kind: str, ref: int) -> None:
     place = _slot(walk, reg)
     if place is None:
-        invalid(*why_not(reg))
+        invalid(*why_not(walk, reg))
     frame, position = place
     stack.destroy_dynptr(walk, frame, position)
     stack.destroy_dynptr(walk, frame, position - 1)

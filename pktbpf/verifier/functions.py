@@ -146,7 +146,7 @@ def packet_load(walk: Walk, op: Op) -> None:
         invalid("at the time of BPF_LD_ABS|IND R6 != pointer to skb")
     if not absolute:
         readable(walk, op.src)
-    memory.check_plain_pointer(reg, 6)
+    memory.check_plain_pointer(walk, reg, 6)
     walk.regs[0:6] = [walk.unset] * 6
     walk.regs[0] = walk.unknown
     walk.after_packet_load()

@@ -50,7 +50,7 @@ def _match_argument(walk: Walk, number: int, kind: str) -> None:
         if reg.kind != SCALAR:
             invalid(f"R{number} is not a scalar")
     elif kind == "ctx":
-        memory.check_plain_pointer(reg, number)
+        memory.check_plain_pointer(walk, reg, number)
         if reg.kind != CTX:
             invalid(f"arg#{number - 1} expects pointer to ctx")
     else:

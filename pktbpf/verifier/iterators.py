@@ -118,7 +118,7 @@ def step(walk: Walk, frame: int, position: int) -> None:
         before = walk.previous_entry(state.parent, walk.index)
         queued = walk.branch(walk.index + 1, walk.index)
         if queued is None:
-            refuse(errno.ENOMEM, walk.too_complex())
+            walk.too_complex(errno.ENOMEM)
         _set(queued.frames[frame], position, name, (name, ACTIVE, depth + 1))
         if before is not None:
             walk.widen(before, queued)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from pktbpf.verifier import tnum
 from pktbpf.verifier.errors import denied, invalid, refuse, unsupported
 from pktbpf.verifier.kernel_types import Found, Kernel
 from pktbpf.verifier.state import (
@@ -56,7 +55,7 @@ def load(walk: Walk, reg: Reg, number: int, offset: int, size: int, write: bool,
     if offset < 0:
         denied(f"R{number} is ptr_{name} invalid negative access: off={offset}")
     if reg.v[0] or reg.v[1]:
-        denied(f"R{number} is ptr_{name} invalid variable offset: off={offset}, var_off={tnum.text(reg.v[:2])}")
+        denied(f"R{number} is ptr_{name} invalid variable offset: off={offset}, var_off={walk.words.tnum(reg.v)}")
     if reg.kind & USER:
         denied(f"R{number} is ptr_{name} access user memory: off={offset}")
     if reg.kind & PERCPU:

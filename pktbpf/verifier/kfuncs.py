@@ -125,7 +125,7 @@ def _arguments(walk: Walk, made: KfuncCall) -> None:
             continue
         paired = _paired(walk, params, number)
         _check_shape(walk, made, number, param, paired)
-        arguments.check_offset(reg, number, _ANY)
+        arguments.check_offset(walk, reg, number, _ANY)
         _check_kind(walk, made, number, param)
         number += paired
 

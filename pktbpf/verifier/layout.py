@@ -18,12 +18,14 @@ from pktbpf.abi.kfuncs import Kfunc
 from pktbpf.isa import extended
 from pktbpf.isa.extended import Insn
 from pktbpf.verifier.errors import invalid, refuse
+from pktbpf.verifier.profile import Profile
 
 MAX_SUBPROGS = 256
 HELPERS_WITH_CALLBACK = {164, 180, 181, 209}  # for_each_map_elem, find_vma, loop, user_ringbuf_drain
 TIMER_SET_CALLBACK = 170
 TAIL_CALL, GET_SMP_PROCESSOR_ID = 12, 8
 MAY_GOTO = 0xE5
+_CALLS_BEFORE = "function calls to other bpf functions"
 
 
 def is_call(insn: Insn, src: int) -> bool:
@@ -67,6 +69,7 @@ class Layout:
 
     insns: tuple[Insn, ...]
     privilege: str
+    rules: Profile
     kfuncs: Mapping[int, str] = field(default_factory=dict)
     functions: list[Function] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
@@ -97,15 +100,13 @@ class Layout:
         """Collect call targets; the first structural phase."""
         starts = {0}
         for index, insn in enumerate(self.insns):
-            local = is_call(insn, 1) or is_function_address(insn)
-            if not local and not is_call(insn, 2):
+            local = is_call(insn, 1) or (is_function_address(insn) and self.rules.function_pointers)
+            if not local and not (is_call(insn, 2) and self.rules.function_pointers):
                 continue
             if self.privilege == "none":
-                refuse(
-                    errno.EPERM,
-                    "loading/calling other bpf or kernel functions are allowed for CAP_BPF and CAP_SYS_ADMIN",
-                    insn=index,
-                )
+                newer = self.rules.function_pointers
+                what = "loading/calling other bpf or kernel functions" if newer else _CALLS_BEFORE
+                refuse(errno.EPERM, f"{what} are allowed for CAP_BPF and CAP_SYS_ADMIN", insn=index)
             if not local:
                 self._check_kernel_function(index, insn, gpl)
                 continue
@@ -147,7 +148,7 @@ class Layout:
             if code & 7 == 0 and code & 0xE0 in (0x20, 0x40):
                 function.ld_abs = True
             if code & 7 in (5, 6) and code & 0xF0 not in (0x80, 0x90):
-                target = index + jump_distance(insn) + 1
+                target = index + (jump_distance(insn) if self.rules.long_goto else insn.off) + 1
                 if not function.start <= target < function.end:
                     invalid(f"jump out of range from insn {index} to {target}", insn=index)
             if index == function.end - 1:
@@ -160,16 +161,19 @@ class Layout:
     def check_immediates(self, resolve: ImmediateResolver) -> None:
         """64-bit immediates are whole and name something; every opcode exists."""
         index = 0
-        insns = self.insns
+        insns, unknown = self.insns, _unknown_opcodes(self.rules)
+        loads = (0x60, 0x80) if self.rules.signed_instructions else (0x60,)
         while index < len(insns):
             insn = insns[index]
-            if insn.code & 7 == 1 and (insn.code & 0xE0 not in (0x60, 0x80) or insn.imm):
+            if insn.code & 7 == 1 and (insn.code & 0xE0 not in loads or insn.imm):
                 invalid("BPF_LDX uses reserved fields", insn=index)
+            if insn.code & 7 == 3 and not self.rules.atomics and (insn.code & 0xE0 not in (0x60, 0xC0) or insn.imm):
+                invalid("BPF_STX uses reserved fields", insn=index)
             if insn.code == 0x18:
                 self._check_wide(index, resolve)
                 index += 2
                 continue
-            if insn.code not in extended.BY_CODE:
+            if insn.code not in extended.BY_CODE or insn.code in unknown:
                 invalid(f"unknown opcode {insn.code:02x}", insn=index)
             index += 1
 
@@ -180,7 +184,7 @@ class Layout:
         second = self.insns[index + 1]
         if second.code or second.dst or second.src or second.off:
             invalid("invalid bpf_ld_imm64 insn", insn=index)
-        if insn.src in (0, 4):
+        if insn.src == 0 or (insn.src == 4 and self.rules.function_pointers):
             return
         if insn.src == 3:
             # Without the kernel's own type information no number names a variable; it has fewer than 2**20 types.
@@ -189,7 +193,8 @@ class Layout:
             if not 0 <= insn.imm < 1 << 20:
                 refuse(errno.ENOENT, f"ldimm64 insn specifies invalid btf_id {insn.imm}.", insn=index)
             invalid(f"pseudo btf_id {insn.imm} in ldimm64 isn't KIND_VAR or KIND_FUNC", insn=index)
-        if insn.src not in (2, 6) and not (insn.src in (1, 5) and second.imm == 0):
+        by_index = insn.src in (5, 6) and self.rules.file_indexes
+        if (insn.src not in (1, 2) and not by_index) or (insn.src in (1, 5) and second.imm):
             invalid("unrecognized bpf_ld_imm64 insn", insn=index)
         if insn.src in (5, 6):
             refuse(errno.EPROTO, "fd_idx without fd_array is invalid", insn=index)
@@ -368,6 +373,16 @@ class ImmediateResolver:
         raise NotImplementedError
 
 
+def _unknown_opcodes(rules: Profile) -> frozenset[int]:
+    """Opcodes that came later than this kernel."""
+    return frozenset(
+        (() if rules.signed_instructions else (0xD7,))
+        + (() if rules.long_goto else (0x06,))
+        + (() if rules.may_goto else (MAY_GOTO,))
+        + (() if rules.ordered_atomics else (0xC3 | 0x08, 0xC3 | 0x10))
+    )
+
+
 def _check_module(index: int, insn: Insn) -> None:
     """Functions of modules need an array of descriptors, which no program here has."""
     if insn.off < 0:
@@ -420,14 +435,14 @@ class _FlowCheck:
         while index < len(self.insns):
             if state[index] != _EXPLORED:
                 invalid(f"unreachable insn {index}", insn=index)
-            if self.insns[index].code == 0x18:
+            if self.insns[index].code == 0x18 and self.layout.rules.whole_immediates:
                 if state[index + 1] != _NEW:
                     invalid(f"jump into the middle of ldimm64 insn {index}", insn=index)
                 index += 1
             index += 1
 
-    def push(self, origin: int, target: int, edge: int) -> bool:
-        """Follow one edge; True when there is more to explore below it."""
+    def push(self, origin: int, target: int, edge: int, loops: bool = False) -> bool:
+        """Follow one edge; True when there is more to explore below it. loops: it may go back, in any version."""
         state = self.state
         if state[origin] >= _DISCOVERED | edge:
             return False
@@ -442,7 +457,7 @@ class _FlowCheck:
             self.stack.append(target)
             return True
         if state[target] & 0xF0 == _DISCOVERED:
-            if self.layout.privilege != "none":
+            if self.layout.privilege != "none" and (loops or self.layout.rules.loops_anywhere):
                 return False
             invalid(f"back-edge from insn {origin} to {target}", insn=origin)
         state[origin] = _DISCOVERED | edge
@@ -450,7 +465,7 @@ class _FlowCheck:
 
     def visit_call(self, index: int, callee: bool) -> bool:
         layout = self.layout
-        width = 2 if self.insns[index].code == 0x18 else 1
+        width = 2 if self.insns[index].code == 0x18 and layout.rules.whole_immediates else 1
         if self.push(index, index + width, _FALL):
             return True
         layout.prune[index + width] = 1
@@ -458,14 +473,14 @@ class _FlowCheck:
         if not callee:
             return False
         layout.prune[index] = 1
-        return self.push(index, index + self.insns[index].imm + 1, _BRANCH)
+        return self.push(index, index + self.insns[index].imm + 1, _BRANCH, loops=width == 2)
 
     def visit(self, index: int) -> bool:
         layout, insn = self.layout, self.insns[index]
         if is_function_address(insn):
             return self.visit_call(index, True)
         if insn.code & 7 not in (5, 6):
-            return self.push(index, index + (2 if insn.code == 0x18 else 1), _FALL)
+            return self.push(index, index + (2 if insn.code == 0x18 and layout.rules.whole_immediates else 1), _FALL)
         operation = insn.code & 0xF0
         if operation == 0x90:
             return False
@@ -480,13 +495,13 @@ class _FlowCheck:
             return self.visit_call(index, insn.src == 1)
         if operation == 0x00:
             target = index + jump_distance(insn) + 1
-            if self.push(index, target, _FALL):
+            if self.push(index, target, _FALL, loops=True):
                 return True
             layout.prune[target] = layout.jump[target] = 1
             return False
         layout.prune[index] = 1
         if insn.code == MAY_GOTO and insn.src == 0:
             layout.force[index] = 1
-        if self.push(index, index + 1, _FALL):
+        if self.push(index, index + 1, _FALL, loops=True):
             return True
-        return self.push(index, index + insn.off + 1, _BRANCH)
+        return self.push(index, index + insn.off + 1, _BRANCH, loops=True)

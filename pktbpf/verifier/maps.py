@@ -16,6 +16,7 @@ from pktbpf.abi import map_kinds
 from pktbpf.isa.extended import Insn
 from pktbpf.verifier.errors import invalid, refuse
 from pktbpf.verifier.layout import ImmediateResolver
+from pktbpf.verifier.profile import Profile
 
 F_RDONLY_PROG, F_WRONLY_PROG = 1 << 7, 1 << 8
 MAX_USED_MAPS = 64
@@ -99,8 +100,9 @@ class MapInfo:
 class MapTable(ImmediateResolver):
     """The maps that a program's immediates name, in the order they are met."""
 
-    def __init__(self, maps: Mapping[int, Any]):
+    def __init__(self, maps: Mapping[int, Any], rules: Profile):
         self._by_slot = maps
+        self._rules = rules
         self.used: list[MapInfo] = []
         self.at: dict[int, tuple[MapInfo, int]] = {}
 
@@ -141,6 +143,9 @@ class MapTable(ImmediateResolver):
                 insn=index,
             )
         info = MapInfo(spec)
+        if info.kind not in self._rules.map_kinds:
+            since = map_kinds.BY_NAME[info.kind].since
+            invalid(f"map type {info.kind} came with Linux {since}", insn=index)
         if info.field("spin_lock") or info.field("res_spin_lock"):
             invalid("socket filter progs cannot use bpf_spin_lock yet", insn=index)
         if info.kind == "STRUCT_OPS":

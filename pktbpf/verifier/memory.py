@@ -48,14 +48,14 @@ _WORD = {STACK: "stack ", CTX: "context ", MAP_VALUE: "value ", MAP_KEY: "key ",
          SOCKET: "sock ", TCP_SOCK: "tcp_sock ", XDP_SOCK: "xdp_sock "}  # fmt: skip
 
 
-def check_alignment(reg: Reg, offset: int, size: int, strict: bool) -> None:
+def check_alignment(walk: Walk, reg: Reg, offset: int, size: int, strict: bool) -> None:
     """Stack accesses, and others where the instruction demands it, must be aligned."""
     if size == 1 or not (strict or reg.kind == STACK):
         return
     place = tnum.add((reg.v[0], reg.v[1]), tnum.exact(reg.off + offset))
     if (place[0] | place[1]) & (size - 1):
         word = _WORD.get(reg.kind, "")
-        denied(f"misaligned {word}access off {tnum.text(reg.v[:2])}+{reg.off}+{offset} size {size}")
+        denied(f"misaligned {word}access off {walk.words.tnum(reg.v)}+{reg.off}+{offset} size {size}")
 
 
 def _inside(walk: Walk, number: int, offset: int, size: int, region: int, zero_allowed: bool) -> str | None:
@@ -115,14 +115,14 @@ def check_map_value(walk: Walk, number: int, offset: int, size: int, zero_allowe
             denied(f"{item.text} access size must be BPF_DW")
 
 
-def check_plain_pointer(reg: Reg, number: int, fixed_allowed: bool = False) -> None:
+def check_plain_pointer(walk: Walk, reg: Reg, number: int, fixed_allowed: bool = False) -> None:
     """The pointer must be as it was handed out: no variable offset and, mostly, no fixed one."""
-    if reg.off < 0:
+    if reg.off < 0 and walk.profile.negative_offsets:
         denied(f"negative offset {kind_text(reg.kind)} ptr R{number} off={reg.off} disallowed")
     if not fixed_allowed and reg.off:
         denied(f"dereference of modified {kind_text(reg.kind)} ptr R{number} off={reg.off} disallowed")
     if reg.v[1] or reg.v[0]:
-        denied(f"variable {kind_text(reg.kind)} access var_off={tnum.text(reg.v[:2])} disallowed")
+        denied(f"variable {kind_text(reg.kind)} access var_off={walk.words.tnum(reg.v)} disallowed")
 
 
 @lru_cache(maxsize=4096)
@@ -183,7 +183,7 @@ def access(
     constant: the immediate that a store writes. strict: alignment is demanded. signed: the load sign-extends.
     """
     reg = walk.regs[number]
-    check_alignment(reg, offset, size, strict)
+    check_alignment(walk, reg, offset, size, strict)
     offset += reg.off
     kind = reg.kind
     if kind == STACK:
@@ -211,13 +211,13 @@ def access(
     elif kind == MAP_PTR:
         kernel_objects.load_map(walk, number, offset, size, write, value)
     else:
-        denied(f"R{number} invalid mem access '{kind_text(kind)}'")
+        denied(f"R{number} invalid mem access '{walk.words.kind(kind)}'")
     if walk.facts is not None and direct:
         walk.note_access(reg, offset, size)
     if size < 8 and value >= 0 and not write:
         loaded = walk.regs[value]
         if loaded.kind == SCALAR:
-            cut = scalar.sign_extend(loaded.v, size) if signed else scalar.truncate(loaded.v, size)
+            cut = scalar.sign_extend(loaded.v, size) if signed else walk.domain.truncate(loaded.v, size)
             if cut != loaded.v:
                 walk.regs[value] = loaded.with_value(cut)
 
@@ -225,7 +225,7 @@ def access(
 def _context(walk: Walk, reg: Reg, number: int, offset: int, size: int, write: bool, value: int) -> None:
     if write:
         _leak(walk, value, "ctx")
-    check_plain_pointer(reg, number)
+    check_plain_pointer(walk, reg, number)
     allowed = context_allows(offset, size, write)
     if allowed is False:
         denied(f"invalid bpf_context access off={offset} size={size}")

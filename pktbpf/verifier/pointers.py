@@ -11,7 +11,7 @@ import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 from pktbpf.verifier import memory, scalar, tnum
-from pktbpf.verifier.errors import Refusal, denied, invalid, refuse
+from pktbpf.verifier.errors import Refusal, denied, invalid
 from pktbpf.verifier.scalar import S64_MAX, S64_MIN, Scalar
 from pktbpf.verifier.state import (
     BASE,
@@ -99,7 +99,7 @@ def adjust(walk: Walk, op: Op, pointer: Reg, amount: Reg) -> None:
     else:
         denied(f"R{dst} pointer arithmetic with {_SYMBOL[operation]} operator prohibited")
     _sane(result.v, result.off, kind)
-    result = result.with_value(scalar.sync(result.v))
+    result = result.with_value(walk.domain.sync(result.v))
     regs[dst] = result
     _stay_inside(walk, dst, result)
     if window is not None:
@@ -154,7 +154,7 @@ def _stay_inside(walk: Walk, dst: int, reg: Reg) -> None:
         off = reg.off + scalar.signed64(reg.v[0])
         if reg.v[1]:
             denied(
-                f"R{dst} variable stack access prohibited for !root, var_off={tnum.text(reg.v[:2])} "
+                f"R{dst} variable stack access prohibited for !root, var_off={walk.words.tnum(reg.v)} "
                 f"off={scalar.signed32(off)}"
             )
         if off >= 0 or off < -STACK_LIMIT:
@@ -241,9 +241,7 @@ def _explore(walk: Walk, op: Op, pointer: Reg, pointer_is_dst: bool) -> None:
     if not pointer_is_dst:
         regs[dst] = pointer
     if walk.branch(walk.index + 1, walk.index, speculative=True) is None:
-        refuse(
-            errno.ENOMEM, walk.too_complex(), f"R{dst} could not be pushed for speculative verification, {_PROHIBITED}"
-        )
+        walk.too_complex(errno.ENOMEM, "", f"R{dst} could not be pushed for speculative verification, {_PROHIBITED}")
     if not pointer_is_dst:
         regs[dst] = saved
 
@@ -264,7 +262,7 @@ def remember_scalar(walk: Walk, op: Op) -> None:
 
 def _complain(walk: Walk, op: Op, reason: str, amount: Reg | None) -> None:
     dst, src = op.dst, op.src
-    amount_in_dst = amount is not None and amount is walk.regs[dst]
+    amount_in_dst = amount is not None and amount is walk.regs[dst] and not walk.profile.names_target
     word = "add" if op.name == "ADD" else "sub"
     if reason == "bounds":
         denied(f"R{dst if amount_in_dst else src} has unknown scalar with mixed signed bounds, {_PROHIBITED}")

@@ -1,14 +1,102 @@
-"""What changed between kernel versions that a socket filter can notice; one row per rule, the default is the newest."""
+"""The rules of one kernel version as plain attributes, resolved once from the table of rules.py.
+
+`profile(version)` gives the same object for the same version. The default is the newest, which the live kernel judges.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 
-from pktbpf.abi.helpers import Arg, Helper
+from pktbpf.abi.helpers import COUNTS, Helper
+from pktbpf.abi.helpers import ROWS as HELPERS
+from pktbpf.abi.map_kinds import ROWS as KINDS
 from pktbpf.errors import UsageError
+from pktbpf.verifier.domain import Domain, domain
+from pktbpf.verifier.rules import BY_NAME, ROWS, holds, version_of
+from pktbpf.verifier.scalar import Reach
 
 VERSIONS = ("5.10", "6.1", "6.6", "6.12", "6.18")
 NEWEST = VERSIONS[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Each attribute is the row of that name: whether this kernel has the rule."""
+
+    atomics: bool
+    function_pointers: bool
+    file_indexes: bool
+    signed_instructions: bool
+    long_goto: bool
+    may_goto: bool
+    empty_may_goto: bool
+    address_spaces: bool
+    ordered_atomics: bool
+    whole_immediates: bool
+    loops_anywhere: bool
+    typed_packet_loads: bool
+    ranges: bool
+    tracks_swaps: bool
+    forks_masks: bool
+    unlinked_constants: bool
+    half_copies: bool
+    linked_sums: bool
+    linked_halves: bool
+    six_links: bool
+    live_links: bool
+    lifts_null: bool
+    never_null_memory: bool
+    never_null_maps: bool
+    reads_below: bool
+    zero_spills: bool
+    unbounded_spills: bool
+    narrow_fills: bool
+    overwrites_scalars: bool
+    scrubs_varying: bool
+    stack_access_kinds: bool
+    small_frames: bool
+    context_immediates: bool
+    sized_reads: bool
+    bounds_cpu: bool
+    elides_null: bool
+    constant_dynptrs: bool
+    placed_dynptrs: bool
+    complexity_is_size: bool
+    callback_rounds: bool
+    fences: bool
+    says_scalar: bool
+    trusted_pointers: bool
+    plain_bits: bool
+    offsets_named: bool
+    names_program_type: bool
+    target_first: bool
+    asks_constant: bool
+    negative_offsets: bool
+    numbers_from_zero: bool
+    names_prog_array: bool
+    names_target: bool
+    precise_links: bool
+    convergence: bool
+
+@dataclass(frozen=True, slots=True)
+class Profile(Rules):
+    """The rules of one kernel version, its arithmetic and its helpers.
+
+    approximate: what of an older kernel is not followed. last_helper: the first number that no helper has. map_kinds:
+    names of the kinds of maps that exist.
+    """
+
+    version: str
+    domain: Domain
+    approximate: tuple[str, ...]
+    helpers: frozenset[int]
+    last_helper: int
+    map_kinds: frozenset[str]
+
+    def has_helper(self, row: Helper) -> bool:
+        """Whether a socket filter may call the helper on this kernel."""
+        return row.id in self.helpers
 
 
 def version_number(text: str) -> tuple[int, int]:
@@ -19,52 +107,31 @@ def version_number(text: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """The rules of one kernel version."""
-
-    version: str
-
-    @property
-    def number(self) -> tuple[int, int]:
-        """Comparable version."""
-        return version_number(self.version)
-
-    def since(self, version: str) -> bool:
-        """Whether this kernel is at least `version`."""
-        return self.number >= version_number(version)
-
-    def has_helper(self, row: Helper) -> bool:
-        """Whether a socket filter may call the helper on this kernel."""
-        return self.since(row.since)
-
-    @property
-    def elides_null(self) -> bool:
-        """An array lookup with a constant key in range is never null (6.14)."""
-        return self.since("6.14")
-
-    @property
-    def bounds_cpu(self) -> bool:
-        """get_smp_processor_id is known to be below the number of processors (6.3)."""
-        return self.since("6.3")
-
-    @property
-    def tracks_swaps(self) -> bool:
-        """Byte swaps keep what is known of single bits (6.18)."""
-        return self.since("6.18")
-
-    @property
-    def forks_masks(self) -> bool:
-        """A mask of a value that is 0 or -1 is checked for both (6.18)."""
-        return self.since("6.18")
-
-    def const_dynptr_ok(self, arg: Arg) -> bool:
-        """Helpers that only read through a dynptr take a constant one, whatever their row says (6.2)."""
-        return arg.rdonly and self.since("6.2")
-
-
 def profile(version: str) -> Profile:
-    """The profile of a version from `VERSIONS`, or of any other in between. Raises UsageError below 5.10."""
-    if version_number(version) < (5, 10):
-        raise UsageError(f"kernel {version} is older than 5.10, the oldest with a profile")
-    return Profile(version)
+    """The profile of a version from `VERSIONS`, or of any other from 5.10 on. Raises UsageError below that."""
+    number = version_number(version)
+    if number < version_number(VERSIONS[0]):
+        raise UsageError(f"kernel {version} is older than {VERSIONS[0]}, the oldest with a profile")
+    return _resolved(f"{number[0]}.{number[1]}")
+
+
+@cache
+def _resolved(version: str) -> Profile:
+    has = {row.name: holds(row, version) for row in ROWS}
+    reach = Reach(**{field.name: has[field.name] for field in fields(Reach)})
+    rules = {field.name: has[field.name] for field in fields(Rules)}
+    approximate = tuple(
+        row.approximate
+        for row in ROWS
+        if row.approximate and not has[row.name] and version_of(version) >= version_of(row.seen_from)
+    )
+    helpers = frozenset(row.id for row in HELPERS if version_of(version) >= version_of(row.since))
+    kinds = frozenset(row.name for row in KINDS if version_of(version) >= version_of(row.since))
+    last = next(count for first, count in reversed(COUNTS) if version_of(version) >= first)
+    return Profile(
+        **rules, version=version, domain=domain(reach), approximate=approximate, helpers=helpers, last_helper=last,
+        map_kinds=kinds,
+    )
+
+
+__all__ = ["BY_NAME", "NEWEST", "VERSIONS", "Profile", "profile", "version_number"]

@@ -8,6 +8,8 @@ verdict may hang on a bound that is not found.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pktbpf.verifier import tnum
 from pktbpf.verifier.tnum import M32, M64
 
@@ -17,6 +19,38 @@ S64_MIN, S64_MAX = -(1 << 63), (1 << 63) - 1
 S32_MIN, S32_MAX = -(1 << 31), (1 << 31) - 1
 _T63, _T64 = 1 << 63, 1 << 64
 _T31, _T32 = 1 << 31, 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a kernel's deductions go; what it does not find out yet is False.
+
+    single_value: bits and range that have one number in common. crosses_sign: a signed range through zero meets one
+    end of the unsigned one (and a third round is made). extended_halves: a sign-extended half that is not negative.
+    wrapping_sums: sums of which both ends wrap. signed_products, unknown_products, joined_products: multiplication of
+    negative ranges, by an unknown number, of single bits by joining (before that by one sum, and at first by two).
+    signed_bits: AND, OR, XOR that keep the sign. negation: of ranges. apart_bits: unequal by single bits.
+    upper_shift: a shift by 32 keeps negative bounds. ranges: those of both widths and of both operands teach each other
+    (False: see before_ranges.py). halves_from_wide: bits of the lower half from the 64-bit range.
+    """
+
+    single_value: bool = True
+    crosses_sign: bool = True
+    extended_halves: bool = True
+    wrapping_sums: bool = True
+    signed_products: bool = True
+    unknown_products: bool = True
+    joined_products: bool = True
+    summed_products: bool = True
+    signed_bits: bool = True
+    negation: bool = True
+    apart_bits: bool = True
+    upper_shift: bool = False
+    ranges: bool = True
+    halves_from_wide: bool = True
+
+
+NEWEST = Reach()
 
 UNKNOWN: Scalar = (0, M64, S64_MIN, S64_MAX, 0, M64, S32_MIN, S32_MAX, 0, M32)
 
@@ -61,7 +95,7 @@ def unbounded(value: int, mask: int) -> Scalar:
     return (value, mask, S64_MIN, S64_MAX, 0, M64, S32_MIN, S32_MAX, 0, M32)
 
 
-def from_bits(s: Scalar) -> Scalar:
+def from_bits(s: Scalar, reach: Reach = NEWEST) -> Scalar:
     """Ranges tightened by what the bits say (both widths)."""
     value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32 = s
     low, low_mask = value & M32, mask & M32
@@ -86,7 +120,7 @@ def from_bits(s: Scalar) -> Scalar:
     largest = value | mask
     if largest < uhi:
         uhi = largest
-    if mask != M64 and (mask or ulo != value):
+    if reach.single_value and mask != M64 and (mask or ulo != value):
         # Range and bits may have a single number in common: the lowest, the largest or one in between.
         following = tnum.following((value, mask), ulo)
         if ulo & ~mask == value:
@@ -99,7 +133,7 @@ def from_bits(s: Scalar) -> Scalar:
     return (value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32)
 
 
-def _deduce32(s: Scalar) -> Scalar:
+def _deduce32(s: Scalar, crosses: bool) -> Scalar:
     """32-bit ranges from the 64-bit ones where the upper halves agree, and from each other."""
     value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32 = s
     ulo_low, uhi_low = ulo & M32, uhi & M32
@@ -124,40 +158,40 @@ def _deduce32(s: Scalar) -> Scalar:
         slo32, shi32 = max(slo32, signed32(ulo32)), min(shi32, signed32(uhi32))
     if slo32 & M32 <= shi32 & M32:
         ulo32, uhi32 = max(ulo32, slo32 & M32), min(uhi32, shi32 & M32)
-    elif uhi32 < slo32 & M32:
+    elif crosses and uhi32 < slo32 & M32:
         # The signed range crosses zero; see _deduce64.
         slo32, uhi32 = signed32(ulo32), min(uhi32, shi32 & M32)
-    elif shi32 & M32 < ulo32:
+    elif crosses and shi32 & M32 < ulo32:
         shi32, ulo32 = signed32(uhi32), max(ulo32, slo32 & M32)
     return (value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32)
 
 
-def _deduce64(s: Scalar) -> Scalar:
+def _deduce64(s: Scalar, crosses: bool) -> Scalar:
     """Signed and unsigned 64-bit ranges from each other."""
     value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32 = s
     if signed64(ulo) <= signed64(uhi):
         slo, shi = max(slo, signed64(ulo)), min(shi, signed64(uhi))
     if slo & M64 <= shi & M64:
         ulo, uhi = max(ulo, slo & M64), min(uhi, shi & M64)
-    elif uhi < slo & M64:
+    elif crosses and uhi < slo & M64:
         # The signed range crosses zero and the unsigned one meets only its non-negative part, ...
         slo = signed64(ulo)
         uhi = min(uhi, shi & M64)
-    elif shi & M64 < ulo:
+    elif crosses and shi & M64 < ulo:
         # ... or only its negative part.
         shi = signed64(uhi)
         ulo = max(ulo, slo & M64)
     return (value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32)
 
 
-def _deduce_mixed(s: Scalar) -> Scalar:
+def _deduce_mixed(s: Scalar, extended: bool) -> Scalar:
     """64-bit ranges with their lower halves replaced by the 32-bit bounds, where that is tighter."""
     value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32 = s
     ulo = max(ulo, (ulo & ~M32) | ulo32)
     uhi = min(uhi, (uhi & ~M32) | uhi32)
     slo = max(slo, (slo & ~M32) | ulo32)
     shi = min(shi, (shi & ~M32) | uhi32)
-    if slo32 >= 0 and slo >= S32_MIN and shi <= S32_MAX:
+    if extended and slo32 >= 0 and slo >= S32_MIN and shi <= S32_MAX:
         # A sign-extended 32-bit value whose lower half is not negative has a zero upper half.
         slo, shi = slo32, shi32
         ulo, uhi = slo32 & M64, shi32 & M64
@@ -165,19 +199,20 @@ def _deduce_mixed(s: Scalar) -> Scalar:
     return (value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32)
 
 
-def sync(s: Scalar) -> Scalar:
+def sync(s: Scalar, reach: Reach = NEWEST) -> Scalar:
     """Everything that bits and ranges teach each other, to the kernel's depth: three rounds, then the bits again."""
-    s = from_bits(s)
-    for _ in range(3):
+    crosses, extended = reach.crosses_sign, reach.extended_halves
+    s = from_bits(s, reach)
+    for _ in range(3 if crosses else 2):
         before = s
-        s = _deduce_mixed(_deduce64(_deduce32(s)))
+        s = _deduce_mixed(_deduce64(_deduce32(s, crosses), crosses), extended)
         if s == before:
             break
     value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32 = s
     wide = tnum.intersect((value, mask), tnum.between(ulo, uhi))
     low = tnum.intersect(tnum.low32(wide), tnum.between(ulo32, uhi32))
     value, mask = tnum.bit_or((wide[0] & ~M32, wide[1] & ~M32), low)
-    return from_bits((value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32))
+    return from_bits((value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32), reach)
 
 
 def consistent(s: Scalar) -> bool:
@@ -203,8 +238,8 @@ def zero_extend(s: Scalar) -> Scalar:
     return (value & M32, mask & M32, slo, shi, ulo32, uhi32, slo32, shi32, ulo32, uhi32)
 
 
-def truncate(s: Scalar, size: int) -> Scalar:
-    """What a load of `size` (1, 2, 4) bytes leaves: cut and zero-extended."""
+def cut(s: Scalar, size: int) -> Scalar:
+    """What a load of `size` (1, 2, 4) bytes leaves: cut and zero-extended; not yet synchronised."""
     bits = (1 << size * 8) - 1
     value, mask, _, _, ulo, uhi, slo32, shi32, ulo32, uhi32 = s
     value &= bits
@@ -216,7 +251,12 @@ def truncate(s: Scalar, size: int) -> Scalar:
         ulo, uhi = 0, bits
     if size < 4:
         slo32, shi32, ulo32, uhi32 = S32_MIN, S32_MAX, 0, M32
-    return sync((value, mask, signed64(ulo), signed64(uhi), ulo, uhi, slo32, shi32, ulo32, uhi32))
+    return (value, mask, signed64(ulo), signed64(uhi), ulo, uhi, slo32, shi32, ulo32, uhi32)
+
+
+def truncate(s: Scalar, size: int) -> Scalar:
+    """The same, synchronised."""
+    return sync(cut(s, size))
 
 
 def sign_extend(s: Scalar, size: int) -> Scalar:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from pktbpf.verifier import scalar, tnum
+from pktbpf.verifier import scalar
 from pktbpf.verifier.errors import denied, invalid, refuse
 from pktbpf.verifier.precision import mark_register
 from pktbpf.verifier.state import (
@@ -52,11 +52,11 @@ def grow(walk: Walk, frame: Frame, size: int) -> None:
             function.stack = slots * 8
 
 
-def check_bounds(walk: Walk, number: int, offset: int, size: int, write: bool) -> None:
+def check_bounds(walk: Walk, number: int, offset: int, size: int, write: bool, helper: bool = False) -> None:
     """The bytes from register `number` + offset lie inside the stack; grows it. Fails with EACCES or EINVAL."""
     reg = walk.regs[number]
     frame = walk.state.frames[reg.frame]
-    word = " write to" if write else " read from"
+    word = " indirect access to" if helper else " write to" if write else " read from"
     v = reg.v
     if not v[1]:
         low = scalar.signed64(v[0]) + offset
@@ -66,7 +66,8 @@ def check_bounds(walk: Walk, number: int, offset: int, size: int, write: bool) -
             denied(f"invalid unbounded variable-offset{word} stack R{number}")
         low = v[2] + offset
         high = v[3] + offset + size
-    deepest = -STACK_LIMIT if write or walk.reads_unwritten_stack else -8 * len(frame.stack)
+    below = walk.reads_unwritten_stack and walk.profile.reads_below
+    deepest = -STACK_LIMIT if write or below else -8 * len(frame.stack)
     number_of_error = 0
     if low < deepest or low > -1:
         number_of_error = errno.EACCES
@@ -79,13 +80,14 @@ def check_bounds(walk: Walk, number: int, offset: int, size: int, write: bool) -
             refuse(number_of_error, f"invalid{word} stack R{number} off={offset} size={size}")
         refuse(
             number_of_error,
-            f"invalid variable-offset{word} stack R{number} var_off={tnum.text(v[:2])} off={offset} size={size}",
+            f"invalid variable-offset{word} stack R{number} var_off={walk.words.tnum(v)}"
+            f"{walk.words.offset(offset)} size={size}",
         )
     grow(walk, frame, -low)
 
 
 def _without_misc(types: str) -> str:
-    """The letters below a partial spill: written ones hold anything now."""
+    """The letters below a partial spill: written ones hold anything now, zeros (since 6.8) stay."""
     return "".join(letter if letter in (ZERO_BYTE, INVALID) else MISC for letter in types)
 
 
@@ -130,7 +132,8 @@ def _write_fixed(
     low = -offset - 1
     position = low >> 3
     slot = frame.stack[position]
-    if not walk.leaks_pointers and size != 8 and spilled(slot) and not spilled_scalar(slot):
+    pointer = not (spilled_scalar(slot) and walk.profile.overwrites_scalars)
+    if not walk.leaks_pointers and size != 8 and spilled(slot) and pointer:
         denied("attempt to corrupt spilled pointer on stack")
     reg = walk.regs[source] if source >= 0 else None
     if not walk.bypass_v4:
@@ -141,16 +144,16 @@ def _write_fixed(
     if aligned and size == 8:
         walk.live.write(frame.number, 1 << position)
     walk.touch_fastcall(frame, offset)
-    if reg is not None and aligned and reg.kind == SCALAR and walk.capable:
+    if reg is not None and aligned and reg.kind == SCALAR and walk.capable and _kept(walk, reg):
         _spill_scalar(walk, frame, position, source, reg, size)
-    elif reg is None and constant is not None and aligned and walk.capable:
-        _save(frame, position, Reg(SCALAR, v=scalar.exact(constant)), size)
+    elif reg is None and constant is not None and aligned and walk.capable and (constant or walk.profile.zero_spills):
+        _save(walk, frame, position, Reg(SCALAR, v=scalar.exact(constant)), size)
     elif reg is not None and _spillable(reg):
         if size != 8:
             denied("invalid size of register spill")
         if frame is not walk.state.frames[-1] and reg.kind == STACK:
             invalid("cannot spill pointers to stack into stack frame of the caller")
-        _save(frame, position, reg, size)
+        _save(walk, frame, position, reg, size)
     else:
         _plain_write(walk, frame, position, low, size, source, reg, constant)
         return
@@ -159,22 +162,33 @@ def _write_fixed(
 
 def _fence_store(walk: Walk, slot: Slot, reg: Reg | None, size: int) -> None:
     """Stores that a later load might bypass speculatively get a barrier after them."""
+    if not walk.profile.fences:
+        return
     if (reg is not None and _spillable(reg)) or any(letter not in (MISC, ZERO_BYTE) for letter in slot[0][:size]):
         walk.nospec_result[walk.index] = 1
 
 
-def _save(frame: Frame, position: int, reg: Reg, size: int) -> None:
-    types = frame.stack[position][0]
-    frame.stack[position] = (_without_misc(types[: 8 - size]) + SPILL * size, reg)
+def _save(walk: Walk, frame: Frame, position: int, reg: Reg, size: int) -> None:
+    below = frame.stack[position][0][: 8 - size]
+    below = _without_misc(below) if walk.profile.zero_spills else _scrubbed(below)
+    frame.stack[position] = (below + SPILL * size, reg)
+
+
+def _kept(walk: Walk, reg: Reg) -> bool:
+    """Whether a spilled scalar is tracked as a register: any since 6.9, before only ranges that say something."""
+    if walk.profile.unbounded_spills:
+        return True
+    return reg.v != scalar.UNKNOWN and (walk.profile.zero_spills or not reg.is_null)
 
 
 def _spill_scalar(walk: Walk, frame: Frame, position: int, source: int, reg: Reg, size: int) -> None:
     if reg.v[5].bit_length() <= 8 * size:
-        reg = walk.link(source)
-        _save(frame, position, reg, size)
+        if walk.profile.unbounded_spills:
+            reg = walk.link(source)
+        _save(walk, frame, position, reg, size)
     else:
         # A narrowing spill is not the same value any more.
-        _save(frame, position, reg.with_id(0), size)
+        _save(walk, frame, position, reg.with_id(0), size)
 
 
 def _plain_write(
@@ -200,7 +214,8 @@ def _write_variable(
     """A store somewhere in a range: every byte of it may be the one written."""
     low, high = pointer.v[2] + offset, pointer.v[3] + offset + size
     reg = walk.regs[source] if source >= 0 else None
-    writes_zero = (reg is not None and reg.is_null) or (reg is None and constant == 0) or zero
+    null = constant == 0 and walk.profile.zero_spills if reg is None else reg.is_null
+    writes_zero = null or zero
     for byte in range(low, high):
         destroy_dynptr(walk, frame, (-byte - 1) >> 3)
     walk.touch_fastcall(frame, low)
@@ -211,7 +226,7 @@ def _write_variable(
         letter = types[place & 7]
         if not walk.leaks_pointers and letter not in (MISC, ZERO_BYTE):
             invalid(f"spilled ptr in range of var-offset stack write; insn {walk.index}, ptr off: {byte}")
-        if writes_zero and letter == SPILL and spill is not None and spill.is_null:
+        if writes_zero and letter == SPILL and spill is not None and spill.is_null and walk.profile.zero_spills:
             kept_zero = True
             continue
         new = MISC
@@ -222,7 +237,7 @@ def _write_variable(
                 f"uninit stack in range of var-offset write prohibited for !root; insn {walk.index}, off: {byte}"
             )
         index = place & 7
-        if letter == SPILL:
+        if letter == SPILL and walk.profile.scrubs_varying:
             types = types.replace(SPILL, MISC)
         frame.stack[place >> 3] = (
             types[:index] + new + types[index + 1 :],
@@ -241,10 +256,10 @@ def read(walk: Walk, number: int, offset: int, size: int, target: int) -> None:
         return
     if target < 0:
         denied(
-            f"variable offset stack pointer cannot be passed into helper function; var_off={tnum.text(reg.v[:2])} "
+            f"variable offset stack pointer cannot be passed into helper function; var_off={walk.words.tnum(reg.v)} "
             f"off={offset} size={size}"
         )
-    check_range(walk, number, offset, size, zero_allowed=False, write=False)
+    check_range(walk, number, offset, size, zero_allowed=False, write=False, direct=True)
     reg = walk.regs[number]
     low, high = reg.v[2] + offset, reg.v[3] + offset
     _load_bytes(walk, frame, low, high + size, target)
@@ -297,17 +312,23 @@ def _require_written(walk: Walk, types: str, low: int, offset: int, size: int) -
 def _partial_fill(walk: Walk, types: str, spill: Reg, offset: int, size: int, target: int) -> bool:
     """Part of a spilled scalar; True when precision must follow the value into the slot."""
     spill_size = len(types) - len(types.rstrip(SPILL))
-    if size <= spill_size and not offset & 7:
+    narrow = walk.profile.narrow_fills
+    if (size <= spill_size if narrow else size == spill_size) and not offset & 7:
         # The low bytes of the spill, read from where it starts.
-        keep = spill.v[5].bit_length() <= 8 * size
+        keep = not narrow or spill.v[5].bit_length() <= 8 * size
         walk.regs[target] = spill if keep else spill.with_id(0)
         return True
     low = -offset - 1
     letters = [types[(low - byte) & 7] for byte in range(size)]
     for byte, letter in enumerate(letters):
-        if letter in (SPILL, MISC, ZERO_BYTE) or (letter == INVALID and walk.reads_unwritten_stack):
+        if letter in (SPILL, MISC) or (letter == ZERO_BYTE and narrow):
+            continue
+        if letter == INVALID and walk.reads_unwritten_stack:
             continue
         denied(f"invalid read from stack off {offset}+{byte} size {size}")
+    if not narrow:
+        walk.regs[target] = walk.unknown
+        return False
     if letters.count(SPILL) == size and spill.is_null:
         walk.regs[target] = walk.zero
         return True
@@ -316,16 +337,23 @@ def _partial_fill(walk: Walk, types: str, spill: Reg, offset: int, size: int, ta
 
 
 def check_range(
-    walk: Walk, number: int, offset: int, size: int, *, zero_allowed: bool, write: bool, raw: bool = False
+    walk: Walk, number: int, offset: int, size: int, *, zero_allowed: bool, write: bool, raw: bool = False,
+    direct: bool = False,
 ) -> bool:
     """A helper reads (or writes) `size` bytes at register `number` + offset: all must be initialised.
 
     raw: the memory may be uninitialised, the helper fills it; True is returned when the caller has to mark the bytes as
-    written after the call (never at a variable offset).
+    written after the call (never at a variable offset). direct: no helper, but a load at a variable offset.
     """
     if size == 0 and not zero_allowed:
         denied("invalid zero-sized read")
-    check_bounds(walk, number, offset, size, write)
+    # Before 6.13 a helper was taken to write whatever it is given.
+    unsure = not direct and not walk.profile.stack_access_kinds
+    write = write or unsure
+    extra = " indirect" if unsure else ""
+    # The oldest kernels do not let a helper read what was never reached, whatever the privilege.
+    known = STACK_LIMIT if walk.profile.reads_below else 8 * len(walk.state.frames[walk.regs[number].frame].stack)
+    check_bounds(walk, number, offset, size, write, unsure)
     reg = walk.regs[number]
     frame = walk.state.frames[reg.frame]
     variable = bool(reg.v[1])
@@ -334,7 +362,7 @@ def check_range(
     else:
         if not walk.bypass_v1:
             denied(
-                f"R{number} variable offset stack access prohibited for !root, var_off={tnum.text(reg.v[:2])}"
+                f"R{number}{extra} variable offset stack access prohibited for !root, var_off={walk.words.tnum(reg.v)}"
             )
         raw = False
         low, high = reg.v[2] + offset, reg.v[3] + offset
@@ -344,11 +372,13 @@ def check_range(
             if place < 8 * len(frame.stack) and frame.stack[place >> 3][0][place & 7] == DYNPTR_BYTE:
                 denied(f"potential write to dynptr at off={byte} disallowed")
         return True
-    _check_bytes(walk, number, frame, low, high + size, size, write)
+    _check_bytes(walk, number, frame, low, high + size, size, write, extra, known)
     return False
 
 
-def _check_bytes(walk: Walk, number: int, frame: Frame, low: int, end: int, size: int, write: bool) -> None:
+def _check_bytes(
+    walk: Walk, number: int, frame: Frame, low: int, end: int, size: int, write: bool, extra: str, known: int
+) -> None:
     reg = walk.regs[number]
     read = 0
     for byte in range(low, end):
@@ -358,7 +388,7 @@ def _check_bytes(walk: Walk, number: int, frame: Frame, low: int, end: int, size
             refuse(errno.EFAULT, "allocated_stack too small")
         types, spill = frame.stack[position]
         letter = types[place & 7]
-        if letter == ZERO_BYTE or (letter == INVALID and walk.reads_unwritten_stack):
+        if letter == ZERO_BYTE or (letter == INVALID and walk.reads_unwritten_stack and place < known):
             if write:
                 index = place & 7
                 frame.stack[position] = (types[:index] + MISC + types[index + 1 :], spill)
@@ -366,10 +396,9 @@ def _check_bytes(walk: Walk, number: int, frame: Frame, low: int, end: int, size
             if not spilled((types, spill)) or spill is None or not (spill.kind == SCALAR or walk.leaks_pointers):
                 walk.live.read(walk.state, reg.frame, walk.index, read)
                 if reg.v[1]:
-                    denied(
-                        f"invalid read from stack R{number} var_off {tnum.text(reg.v[:2])}+{byte - low} size {size}"
-                    )
-                denied(f"invalid read from stack R{number} off {low}+{byte - low} size {size}")
+                    where = f"var_off {walk.words.tnum(reg.v)}"
+                    denied(f"invalid{extra} read from stack R{number} {where}+{byte - low} size {size}")
+                denied(f"invalid{extra} read from stack R{number} off {low}+{byte - low} size {size}")
             if write:
                 frame.stack[position] = (_scrubbed(types), walk.unknown)
         read |= 1 << position

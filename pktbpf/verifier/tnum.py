@@ -106,6 +106,32 @@ def multiply(a: Tnum, b: Tnum) -> Tnum:
     return total
 
 
+def multiply_summed(a: Tnum, b: Tnum) -> Tnum:
+    """a * b as kernels before 6.18 had it: the product of the known bits plus everything that unknown bits may add."""
+    product: Tnum = (a[0] * b[0] & M64, 0)
+    doubt: Tnum = (0, 0)
+    while a[0] or a[1]:
+        if a[0] & 1:
+            doubt = add(doubt, (0, b[1]))
+        elif a[1] & 1:
+            doubt = add(doubt, (0, b[0] | b[1]))
+        a = (a[0] >> 1, a[1] >> 1)
+        b = ((b[0] << 1) & M64, (b[1] << 1) & M64)
+    return add(product, doubt)
+
+
+def multiply_apart(a: Tnum, b: Tnum) -> Tnum:
+    """a * b as kernels before 5.14 had it: unknown bits of `a` times all of `b`, then those of `b` times known `a`."""
+    total: Tnum = (a[0] * b[0] & M64, 0)
+    for unknown, amount in ((a[1], b[0] | b[1]), (b[1], a[0])):
+        while unknown:
+            if unknown & 1:
+                total = add(total, (0, amount))
+            unknown >>= 1
+            amount = amount << 1 & M64
+    return total
+
+
 def intersect(a: Tnum, b: Tnum) -> Tnum:
     """What both say; where they contradict each other a known one wins, as in the kernel."""
     unknown = a[1] & b[1]

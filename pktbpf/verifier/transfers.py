@@ -73,6 +73,8 @@ def store_immediate(walk: Walk, op: Op) -> None:
     if op.src:
         invalid("BPF_ST uses reserved fields")
     kind = readable(walk, op.dst).kind
+    if kind == CTX and not walk.profile.context_immediates:
+        denied(f"BPF_ST stores into R{op.dst} ctx is not allowed")
     memory.access(walk, op.dst, op.off, op.size, write=True, value=-1, constant=op.imm)
     _same_kind(walk, kind)
     walk.index += 1
@@ -81,12 +83,12 @@ def store_immediate(walk: Walk, op: Op) -> None:
 def atomic(walk: Walk, op: Op) -> None:
     """Atomic read-modify-write, load-acquire and store-release; which one is in the immediate."""
     what = op.imm
-    if what in _EXCHANGES:
+    if what in _EXCHANGES or not walk.profile.atomics:
         _exchange(walk, op)
-    elif what == _LOAD_ACQUIRE and walk.profile.since("6.15"):
+    elif what == _LOAD_ACQUIRE and walk.profile.ordered_atomics:
         _load(walk, op, strict=True, signed=False, trust=False)
         _atomic_pointer(walk, walk.pointer_kinds[walk.index], f"loads from R{op.src}")
-    elif what == _STORE_RELEASE and walk.profile.since("6.15"):
+    elif what == _STORE_RELEASE and walk.profile.ordered_atomics:
         _store(walk, op, strict=True)
         _atomic_pointer(walk, walk.regs[op.dst].kind, f"stores into R{op.dst}")
     else:
@@ -94,21 +96,21 @@ def atomic(walk: Walk, op: Op) -> None:
     walk.index += 1
 
 
-def _atomic_pointer(walk: Walk, kind: int, what: str) -> None:
+def _atomic_pointer(walk: Walk, kind: int, what: str, name: str = "BPF_ATOMIC") -> None:
     if kind == CTX or kind in SOCK_KINDS:
-        denied(f"BPF_ATOMIC {what} {kind_text(kind)} is not allowed")
+        denied(f"{name} {what} {kind_text(kind)} is not allowed")
 
 
 def _exchange(walk: Walk, op: Op) -> None:
     if op.size not in (4, 8):
-        invalid("invalid atomic operand size")
+        invalid("invalid atomic operand size" if walk.profile.atomics else "BPF_XADD uses reserved fields")
     source = readable(walk, op.src)
     pointer = readable(walk, op.dst)
     if op.imm == _CMPXCHG and readable(walk, 0).kind != SCALAR and not walk.leaks_pointers:
         denied("R0 leaks addr into mem")
     if source.kind != SCALAR and not walk.leaks_pointers:
         denied(f"R{op.src} leaks addr into mem")
-    _atomic_pointer(walk, pointer.kind, f"stores into R{op.dst}")
+    _atomic_pointer(walk, pointer.kind, f"stores into R{op.dst}", "BPF_ATOMIC" if walk.profile.atomics else "BPF_XADD")
     target = -1
     if op.imm & 1:
         target = 0 if op.imm == _CMPXCHG else op.src

@@ -8,7 +8,7 @@ Mirrors do_check and do_check_common.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pktbpf.isa.extended import Insn
 from pktbpf.verifier import pruning
@@ -38,6 +38,7 @@ from pktbpf.verifier.state import (
     State,
 )
 from pktbpf.verifier.types import FunctionTypes
+from pktbpf.verifier.words import Words
 
 if TYPE_CHECKING:
     from pktbpf.verifier.log import Log
@@ -68,6 +69,8 @@ class Walk:
         self.maps = maps
         self.types = types
         self.profile = profile
+        self.domain = profile.domain
+        self.words = Words(profile)
         self.privilege = privilege
         self.gpl = gpl
         self.cpus = cpus
@@ -123,7 +126,7 @@ class Walk:
             return reg
         if reg.id & ADD_CONST:
             reg = self.regs[number] = reg.with_id(0)
-        if not reg.id and reg.v[1]:
+        if not reg.id and (reg.v[1] or not self.profile.unlinked_constants):
             reg = self.regs[number] = reg.with_id(self.new_id(), reg.off)
         return reg
 
@@ -202,9 +205,10 @@ class Walk:
             state.parent.branches += 1
         return True
 
-    def too_complex(self, what: str = "") -> str:
-        """The kernel's line for too many waiting branches."""
-        return f"The sequence of {len(self.pending)} jumps is too complex{what}."
+    def too_complex(self, number: int, what: str = "", *lines: str) -> NoReturn:
+        """Too many branches wait; `number` is the errno of versions up to 6.18."""
+        number = errno.E2BIG if self.profile.complexity_is_size else number
+        refuse(number, f"The sequence of {len(self.pending)} jumps is too complex{what}.", *lines)
 
     def enter(self, state: State, number: int, callsite: int) -> Frame:
         """Add the frame of function `number` to a state. Fails with E2BIG."""
@@ -227,7 +231,7 @@ class Walk:
         """A failing packet load returns 0 from the function it stands in; that way is explored as well."""
         if len(self.state.frames) > 1:
             if self.branch(self.index + 1, self.index) is None:
-                refuse(errno.EFAULT, self.too_complex())
+                self.too_complex(errno.EFAULT)
             self.regs[0] = self.zero
             finish_function(self)
             return
@@ -311,7 +315,8 @@ class Walk:
         try:
             ended = bool(op.run(self, op))
         except Refusal as problem:
-            if problem.errno not in RECOVERABLE or problem.unsupported or not state.speculative:
+            fenced = self.profile.fences and state.speculative
+            if problem.errno not in RECOVERABLE or problem.unsupported or not fenced:
                 raise
             if op.touches:
                 live.commit(index)
