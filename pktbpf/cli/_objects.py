@@ -110,11 +110,12 @@ def load_maps(directory: str, chosen: Sequence[Chosen], cpus: int) -> dict[str, 
         raise UsageError(f"--maps {directory}: not a directory")
     from pktbpf.maps import store
     from pktbpf.program import Program
-    from pktbpf.replayer.livemaps import definitions, kept
+    from pktbpf.replayer.livemaps import HANDED_OUT, definitions, kept
 
     programs = [one.source for one in chosen if isinstance(one.source, Program)]
     wanted = {name: spec for program in programs for name, spec in definitions(program).items() if kept(spec)}
-    found = {name: one for name, one in store.load(directory).items() if name in wanted}
+    kinds = {name: one for name, one in store.load(directory).items() if name in wanted}
+    found = {name: one for name, one in kinds.items() if one.kind not in HANDED_OUT}
     for name, one in found.items():
         if one.percpu and one.possible_cpus < cpus:
             raise UsageError(f"--maps: {name} has values for {one.possible_cpus} processors, this run needs {cpus}")
@@ -133,7 +134,7 @@ def save_maps(directory: str, maps: Mapping[str, Map]) -> None:
 
 def preset(maps: Mapping[str, Map], files: Mapping[str, str]) -> None:
     """Contents of maps from JSON files, by name. Raises UsageError for a map that no program names."""
-    from pktbpf.replayer.presets import fill_from
+    from pktbpf.maps.fill import fill_from
 
     for name, path in files.items():
         if name not in maps:

@@ -35,7 +35,7 @@ def _position(m: Any, which: int) -> int:
     return int(m.storage.blocks[0][which])
 
 
-def records(m: Any) -> list[bytes]:
+def records(m: Any, consume: bool = True) -> list[bytes]:
     """Submitted records from the consumer position on, which moves behind them; discarded ones are skipped."""
     _want(m, "RINGBUF", "records")
     base, mask = int(m.row[layout.VALUES_AT]), m.spec.max_entries - 1
@@ -53,7 +53,8 @@ def records(m: Any) -> list[bytes]:
         if not mark & DISCARD:
             out.append(ctypes.string_at(place + HEADER, size))
         at += round_up(size + HEADER)
-    m.storage.blocks[0][_CONSUMER] = np.uint64(at)
+    if consume:
+        m.storage.blocks[0][_CONSUMER] = np.uint64(at)
     return out
 
 
@@ -73,17 +74,18 @@ def produce(m: Any, data: bytes, discard: bool) -> int:
     return 0
 
 
-def events(m: Any) -> list[Event]:
+def events(m: Any, consume: bool = True) -> list[Event]:
     """All events in the order they were put out; the buffer is empty then."""
     _want(m, "PERF_EVENT_ARRAY", "events")
     end = _position(m, 0)
     raw = ctypes.string_at(int(m.row[layout.AUX_AT]), end) if end else b""
     out, at = [], 0
-    while at < end:
+    while at + perf.HEADER <= end:
         size, index, time = struct.unpack_from("<IIQ", raw, at)
         out.append(Event(index, time, raw[at + perf.HEADER : at + perf.HEADER + size]))
         at += perf.HEADER + round_up(size)
-    m.storage.blocks[0][0] = np.uint64(0)
+    if consume:
+        m.storage.blocks[0][0] = np.uint64(0)
     return out
 
 

@@ -158,17 +158,18 @@ class Map(PythonFace):
         """The next value of a queue or stack."""
         return codec.decode(self.lookup(), self.value_type)
 
-    def records(self) -> list[bytes]:
-        """Consume a RINGBUF: all submitted records in order, up to the first that is still reserved."""
-        return events.records(self)
+    def records(self, *, consume: bool = True) -> list[bytes]:
+        """Consume a RINGBUF: all submitted records in order, up to the first that is still reserved. consume: False
+        leaves them there."""
+        return events.records(self, consume)
 
     def produce(self, data: bytes, *, discard: bool = False) -> None:
         """Put a record into a USER_RINGBUF, where bpf_user_ringbuf_drain finds it. ENOSPC when there is no room."""
         self._done(events.produce(self, bytes(data), discard), "produce", None)
 
-    def events(self) -> list[events.Event]:
-        """What programs put out into a PERF_EVENT_ARRAY since the last call."""
-        return events.events(self)
+    def events(self, *, consume: bool = True) -> list[events.Event]:
+        """What programs put out into a PERF_EVENT_ARRAY since the last call. consume: False leaves it there."""
+        return events.events(self, consume)
 
     @property
     def lost(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import errno
 import functools
 import json
 import os
@@ -17,11 +18,11 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from pktbpf.errors import MapError, UsageError
+from pktbpf.errors import MapError, ObjectError
 from pktbpf.maps import events, layout, lru_state
 from pktbpf.maps.face import Map
 from pktbpf.maps.families import FAMILIES
@@ -37,8 +38,14 @@ class MissingProgram:
     name: str
 
 
+MAX_TYPES = 64 << 20  # bytes of BTF that a file may unpack to
+_DAMAGE = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, MemoryError, RecursionError,
+    zlib.error, ObjectError,
+)  # fmt: skip
 _LRU = frozenset({"LRU_HASH", "LRU_PERCPU_HASH"})
 MakeType = Callable[[bytes, int], Any]
+T = TypeVar("T")
 
 
 def path_of(directory: str | os.PathLike[str], name: str) -> Path:
@@ -84,13 +91,14 @@ def load(
 
     Raises MapError for a file that is no map.
     """
-    files = sorted(Path(directory).glob("[!.]*.json"))
-    documents = {urllib.parse.unquote(path.stem): _read(path) for path in files}
+    files = {urllib.parse.unquote(path.stem): path for path in sorted(Path(directory).glob("[!.]*.json"))}
+    documents = {name: _read(path) for name, path in files.items()}
     made: dict[str, Map] = {}
     for outer in (False, True):
         for name, document in documents.items():
             if bool(document["map"].get("inner")) == outer:
-                made[name] = _guard(name, functools.partial(restore, document, made, make_type, programs or {}))
+                make = functools.partial(restore, document, made, make_type, programs or {})
+                made[name] = _guard(str(files[name]), make)
     return {name: made[name] for name in documents}
 
 
@@ -106,20 +114,25 @@ def load_one(path: str | os.PathLike[str], *, make_type: MakeType | None = None)
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
-    except (UnicodeDecodeError, ValueError) as error:
-        raise MapError(22, f"{path}: not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise MapError(errno.EINVAL, f"{path}: not JSON: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("map"), dict):
-        raise MapError(22, f"{path}: not a map that pktbpf saved")
+        raise MapError(errno.EINVAL, f"{path}: not a map that pktbpf saved")
     if document.get("format") != FORMAT:
-        raise MapError(22, f"{path}: format {document.get('format')!r} is not {FORMAT}")
+        raise MapError(errno.EINVAL, f"{path}: format {document.get('format')!r} is not {FORMAT}")
     return document
 
 
-def _guard(where: str, make: Callable[[], Map]) -> Map:
+def _guard(where: str, make: Callable[[], T]) -> T:
+    """What `make` gives; MapError, which begins with the place, for what a damaged document makes it stumble over."""
+    place = f"{where}: " if where else ""
     try:
         return make()
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, zlib.error) as error:
-        raise MapError(22, f"{where}: damaged map file: {type(error).__name__}: {error}") from None
+    except MapError as error:
+        raise MapError(error.errno or errno.EINVAL, f"{place}{error.reason}") from None
+    except _DAMAGE as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise MapError(errno.EINVAL, f"{place}damaged map file: {what}") from None
 
 
 # ---- one map <-> one document
@@ -276,7 +289,7 @@ def _make(document: dict[str, Any], make_type: MakeType | None) -> Map:
     types: dict[str, Any] = {}
     btf = document.get("btf")
     if btf and make_type is not None:
-        raw = zlib.decompress(base64.b64decode(btf["raw"]))
+        raw = zlib.decompressobj().decompress(base64.b64decode(btf["raw"]), MAX_TYPES)
         types = {name: make_type(raw, btf[f"{name}_id"]) for name in ("key_type", "value_type") if f"{name}_id" in btf}
     return Map(
         found["type"], found["key_size"], found["value_size"], found["max_entries"], found["flags"], found["name"],
@@ -325,56 +338,38 @@ def _set_positions(m: Map, state: list[int], room: int) -> None:
     m.storage.blocks[0][:3] = state
 
 
-# ---- first contents from a file that a person wrote
+# ---- contents of a saved map put into another
 
 
-def fill(m: Map, path: str | os.PathLike[str]) -> int:
-    """Set entries from a JSON file; how many. It may be a saved map, what `bpftool -j map dump` prints, an object of
-    key: value, or a list of {"key": ..., "value": ...} (a list of values for queues)."""
-    file = Path(path)
-    try:
-        document = json.loads(file.read_text())
-    except (UnicodeDecodeError, ValueError) as error:
-        raise UsageError(f"{file}: not JSON: {error}") from None
-    pairs = list(_written(document, file))
-    for key, value in pairs:
-        m.update(_given(key, m.key_type), _given(value, m.value_type))
-    return len(pairs)
+def is_saved(content: Any) -> bool:
+    """Whether parsed JSON is the document of a map."""
+    return isinstance(content, Mapping) and isinstance(content.get("map"), Mapping) and "format" in content
 
 
-def _written(document: Any, file: Path) -> Iterator[tuple[Any, Any]]:
-    if isinstance(document, dict) and "map" in document and "entries" in document:
-        for entry in document["entries"]:
-            value = bytes.fromhex(entry["value"]) if "value" in entry else None
-            yield bytes.fromhex(entry["key"]) if "key" in entry else None, value
-    elif isinstance(document, dict):
-        yield from document.items()
-    elif isinstance(document, list):
-        for entry in document:
-            if isinstance(entry, dict) and "key" in entry and ("value" in entry or "values" in entry):
-                yield entry["key"], entry["value"] if "value" in entry else _per_cpu(entry["values"])
-            else:
-                yield None, entry
-    else:
-        raise UsageError(f"{file}: an object or a list of entries is wanted")
+def refill(m: Map, document: Mapping[str, Any], directory: str | os.PathLike[str]) -> int:
+    """Put the contents of a saved map into one that is there; how many entries. directory: where its inner maps lie.
+
+    Raises MapError.
+    """
+    return _guard("", lambda: _refill(m, dict(document), directory))
 
 
-def _per_cpu(values: Any) -> Any:
-    """bpftool's values of a per-CPU entry, in the order of the processors."""
-    return [_given(entry["value"], None) for entry in sorted(values, key=lambda entry: int(entry["cpu"]))]
-
-
-def _given(data: Any, kind: Any) -> Any:
-    """Bytes for lists of bytes and hex text, ints for numbers in text, anything else as it is."""
-    if kind is not None:
-        return data
-    if isinstance(data, list) and data and all(isinstance(b, str) for b in data):
-        return bytes(int(b, 0) for b in data)
-    if isinstance(data, str):
-        try:
-            return int(data, 0)
-        except ValueError:
-            words = data.split()
-            if words and all(len(w) == 2 for w in words):
-                return bytes.fromhex(data)
-    return data
+def _refill(m: Map, document: dict[str, Any], directory: str | os.PathLike[str]) -> int:
+    kind = str(document["map"]["type"]).upper()
+    if kind == "PROG_ARRAY" or (kind in ("QUEUE", "STACK")) != (m.kind in ("QUEUE", "STACK")):
+        raise MapError(errno.EINVAL, f"a {m.kind} cannot take the contents of a {kind}")
+    if "bits" in document or "data" in document:
+        wanted = (m.kind, m.value_size, m.max_entries, m.spec.extra)
+        given = tuple(document["map"][name] for name in ("value_size", "max_entries", "map_extra"))
+        if wanted != (kind, *given):
+            raise MapError(errno.EINVAL, f"a {m.kind} takes the contents of one of the same size only")
+        _restore_memory(m, document)
+        return 1
+    entries = document["entries"]
+    if kind != "QUEUE":  # a table is walked from what came last, a stack is popped from there
+        entries = entries[::-1]
+    others = load(directory) if m.outer else {}
+    for entry in entries:
+        key = bytes.fromhex(entry["key"]) if "key" in entry else None
+        m.update(key, others[entry["map"]] if m.outer else bytes.fromhex(entry["value"]))
+    return len(entries)

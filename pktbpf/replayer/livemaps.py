@@ -19,8 +19,10 @@ from pktbpf.maps import layout
 from pktbpf.maps.face import Map
 from pktbpf.program import MapSpec, Program, Verified
 
-# Kinds whose contents are programs, rings or events of one run: nothing that could be kept.
-UNKEPT = frozenset({"PROG_ARRAY", "PERF_EVENT_ARRAY", "CGROUP_ARRAY", "RINGBUF", "USER_RINGBUF", "STACK_TRACE"})
+# Kinds whose contents are programs or nothing: not worth keeping.
+UNKEPT = frozenset({"PROG_ARRAY", "CGROUP_ARRAY", "STACK_TRACE"})
+# Kinds whose contents are for a reader: kept for it, but the next run begins with empty ones.
+HANDED_OUT = frozenset({"RINGBUF", "PERF_EVENT_ARRAY"})
 
 
 def definitions(program: Program) -> dict[str, MapSpec]:
@@ -86,13 +88,18 @@ class MapSpace:
 
 
 def entries(one: Map) -> int:
-    """How many entries hold something: of arrays those that are not zero, of others those that are there."""
+    """How many entries hold something: of arrays those that are not zero, of others those that are there; records that
+    a ring buffer holds, events of a perf event array."""
     if one.kind in ("ARRAY", "PERCPU_ARRAY"):
         return _not_zero(one)
+    if one.kind == "RINGBUF":
+        return len(one.records(consume=False))
+    if one.kind == "PERF_EVENT_ARRAY":
+        return len(one.events(consume=False))
     return 0 if one.kind in _UNCOUNTED else len(one)
 
 
-_UNCOUNTED = ("RINGBUF", "USER_RINGBUF", "STACK_TRACE", "BLOOM_FILTER")
+_UNCOUNTED = ("USER_RINGBUF", "STACK_TRACE", "BLOOM_FILTER")
 
 
 def _not_zero(one: Map) -> int:

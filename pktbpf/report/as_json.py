@@ -49,7 +49,7 @@ def _filter(result: FilterResult) -> dict[str, Any]:
 
 
 def _map(one: Map) -> dict[str, Any]:
-    """entries: how many hold something (of arrays those that are not zero)."""
+    """entries: how many hold something (of arrays those that are not zero); records of a ring, events."""
     return {
         "type": one.kind.lower(),
         "key_size": one.key_size,

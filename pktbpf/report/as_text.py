@@ -72,6 +72,10 @@ def _map(name: str, one: Map) -> Row:
     note = f"entries, {one.kind} of at most {numbers.count(one.max_entries)}"
     if one.kind in ("ARRAY", "PERCPU_ARRAY"):
         note = f"of {numbers.count(one.max_entries)} entries not zero, {one.kind}"
+    elif one.kind == "RINGBUF":
+        note = f"records, {one.kind} of {numbers.size(one.max_entries)}"
+    elif one.kind == "PERF_EVENT_ARRAY":
+        note = f"events, {one.kind}" + (f", {numbers.count(one.lost)} more found no room" if one.lost else "")
     return Row(name, entries(one), note)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
-from typing import Any
 
 import errno_table
 import numpy as np
 import pytest
 
-from pktbpf.errors import MapError, UsageError
+from pktbpf.errors import MapError
 from pktbpf.maps import dispatch_more, perf, ringbuf, store
 from pktbpf.maps.elements import place
 from pktbpf.maps.face import Map
@@ -184,22 +182,3 @@ def test_damaged_files_are_one_line_errors(tmp_path: Path) -> None:
         path.write_text(originals[path])
     assert len(messages) > 100
     assert not any("\n" in message for message in messages)
-
-
-FILLINGS: list[tuple[Any, dict[int, int]]] = [
-    ({"6": 1, "0x11": 2}, {6: 1, 17: 2}),
-    ([{"key": ["0x06", "0x00", "0x00", "0x00"], "value": ["0x01"] + ["0x00"] * 7}], {6: 1}),
-    ([{"key": 6, "value": "01 00 00 00 00 00 00 00"}], {6: 1}),
-]
-
-
-@pytest.mark.parametrize(("document", "wanted"), FILLINGS)
-def test_first_contents_from_a_file(document: Any, wanted: dict[int, int], tmp_path: Path) -> None:
-    path = tmp_path / "first.json"
-    path.write_text(json.dumps(document))
-    m = Map("HASH", 4, 8, 4)
-    assert store.fill(m, path) == len(wanted)
-    assert dict(m.items()) == wanted
-    path.write_text("{")
-    with pytest.raises(UsageError, match="not JSON"):
-        store.fill(m, path)

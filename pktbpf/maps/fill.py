@@ -1,9 +1,10 @@
-"""First contents of a map from JSON: what `--map NAME=FILE.json` reads.
+"""Contents of a map from a JSON file: what `--map NAME=FILE.json` reads.
 
-Shapes: an object `{"6": 100, "10.0.0.0/8": 1}` by key; a list of `{"key": ..., "value": ...}` as bpftool prints maps
-(bytes as "0x1f" strings, `values` with one entry per cpu, `formatted` passed over); a list of values for arrays and
-queues; a file that `--maps` wrote. Keys and values are numbers, "0x" text, lists of bytes, prefixes, or what the map's
-BTF type takes.
+Shapes: an object `{"6": 100, "10.0.0.0/8": 1}` by key; a list of `{"key": ..., "value": ...}` as bpftool and `pktbpf
+map dump` print maps (bytes as "0x1f" strings, `values` with one entry per cpu, `formatted` passed over); a list of
+values for arrays and Bloom filters, of what is pushed for queues and stacks, of samples for user ring buffers; a file
+that `--maps` wrote. Keys and values are numbers, "0x" text, hexadecimal digits, lists of bytes, prefixes, or what the
+map's BTF type takes.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from pktbpf.errors import MapError, UsageError
-from pktbpf.maps import codec
+from pktbpf.maps import codec, store
 from pktbpf.maps.face import Map
 
-QUEUES = ("QUEUE", "STACK", "BLOOM_FILTER")
+PUSHED = frozenset({"QUEUE", "STACK", "BLOOM_FILTER"})
+UNFILLED = frozenset({"PROG_ARRAY", "PERF_EVENT_ARRAY", "CGROUP_ARRAY", "STACK_TRACE", "RINGBUF"})
 MAX_SIZE = 1 << 28
 
 
 def fill_from(one: Map, path: str) -> int:
-    """Update a map from a JSON file; how many entries. Raises UsageError (the file) and MapError (an entry)."""
+    """Update a map from a JSON file; how many entries. Raises UsageError (the file) and OSError (reading it)."""
     try:
         with Path(path).open("rb") as stream:
             text = stream.read(MAX_SIZE + 1)
@@ -32,6 +34,8 @@ def fill_from(one: Map, path: str) -> int:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not JSON: {error}") from None
     try:
+        if store.is_saved(content):
+            return store.refill(one, content, Path(path).parent)
         return fill(one, content)
     except (UsageError, MapError) as error:
         raise UsageError(f"{path}: {error}") from None
@@ -39,21 +43,46 @@ def fill_from(one: Map, path: str) -> int:
 
 def fill(one: Map, content: Any) -> int:
     """Update a map from a parsed value; how many entries."""
+    if one.kind in UNFILLED:
+        raise UsageError(f"a {one.kind} takes no contents from a file")
+    if one.kind in (*PUSHED, "USER_RINGBUF"):
+        return _push(one, content)
     count = 0
     for key, value in _pairs(one, content):
-        if one.kind in QUEUES:
-            one.push(_bytes_of(value, one.value_size, one.value_type))
-        elif one.outer:
-            one.update(_key(one, key), _inner(one, value))
-        else:
-            one.update(_key(one, key), _value(one, value))
+        one.update(_key(one, key), _inner(one, value) if one.outer else _value(one, value))
         count += 1
     return count
 
 
+def _push(one: Map, content: Any) -> int:
+    """Values in the order of the list; those of a dump, which are objects, come in the order of popping."""
+    if not isinstance(content, list):
+        raise UsageError(f"contents of a {one.kind} are a list")
+    dumped = bool(content) and all(isinstance(item, Mapping) and set(item) == {"value"} for item in content)
+    values = [item["value"] for item in content] if dumped else content
+    for value in reversed(values) if dumped and one.kind == "STACK" else values:
+        if one.kind == "USER_RINGBUF":
+            one.produce(_sample(value))
+        else:
+            one.push(_bytes_of(value, one.value_size, one.value_type))
+    return len(values)
+
+
+def _sample(value: Any) -> bytes:
+    """The bytes of a sample: hexadecimal digits or a list."""
+    try:
+        if isinstance(value, str):
+            return bytes.fromhex(value)
+        if _hexadecimal(value):
+            return bytes(int(part, 16) for part in value)
+        if isinstance(value, list):
+            return bytes(value)
+    except (ValueError, TypeError):
+        pass
+    raise UsageError(f"{value!r} is neither pairs of hexadecimal digits nor a list of bytes")
+
+
 def _pairs(one: Map, content: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(content, Mapping) and isinstance(content.get("map"), Mapping):
-        content = content.get("entries")  # as a directory of maps keeps it
     if isinstance(content, Mapping):
         yield from content.items()
         return
@@ -62,8 +91,6 @@ def _pairs(one: Map, content: Any) -> Iterator[tuple[Any, Any]]:
     for index, item in enumerate(content):
         if isinstance(item, Mapping) and "key" in item and ("value" in item or "values" in item):
             yield item["key"], item["value"] if "value" in item else _per_cpu(item["values"])
-        elif one.kind in QUEUES:
-            yield None, item["value"] if isinstance(item, Mapping) and set(item) == {"value"} else item
         elif "ARRAY" in one.kind:
             yield index, item
         else:
