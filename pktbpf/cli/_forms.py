@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pktbpf.errors import UsageError
+from pktbpf.errors import KernelUnavailable, UsageError
 from pktbpf.program import ClassicProgram, Program
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,6 +71,8 @@ def chosen_form(dump: int, form: str | None, default: str) -> str:
 
 def render(program: ClassicProgram | Program, form: str) -> str | bytes:
     """The program in a form of FORMS. Raises UsageError where an extended program has no such form."""
+    if form in ("raw", "hex") and isinstance(program, Program) and program.kfuncs:
+        program = _numbered(program)
     if form == "raw":
         return program.to_bytes()
     if form == "hex":
@@ -93,6 +95,19 @@ def render(program: ClassicProgram | Program, form: str) -> str | bytes:
         "c": listing.to_c,
     }
     return writers[form](program)
+
+
+def _numbered(program: Program) -> Program:
+    """Bytes have no names of kernel functions, only one kernel's numbers: those of the kernel that runs here."""
+    from pktbpf.kernel.loading import numbered
+    from pktbpf.kernel.syscall import LoadRefused
+
+    try:
+        found = numbered(program)
+    except (KernelUnavailable, LoadRefused) as why:
+        raise UsageError(f"kernel functions have no number in bytes without a kernel: {why}; use --to asm") from why
+    click.echo("pktbpf: note: kernel functions have the numbers of the running kernel", err=True)
+    return found
 
 
 def write(program: ClassicProgram | Program, form: str, output: str | None) -> None:

@@ -159,16 +159,17 @@ def negate(walk: Walk, op: Op) -> None:
 
 def binary(walk: Walk, op: Op) -> None:
     """dst = dst operation src or imm"""
-    signed = op.off == 1 and op.name in ("DIV", "MOD") and walk.profile.signed_instructions
-    if (op.imm if op.reg else op.src) or (op.off and not signed):
-        invalid("BPF_ALU uses reserved fields")
+    if (op.imm if op.reg else op.src) or op.off:
+        signed = op.off == 1 and op.divides and walk.profile.signed_instructions
+        if (op.imm if op.reg else op.src) or not signed:
+            invalid("BPF_ALU uses reserved fields")
     if op.reg:
         readable(walk, op.src)
     dst = readable(walk, op.dst)
     if not op.reg:
-        if op.name in ("DIV", "MOD") and op.imm == 0:
+        if op.divides and op.imm == 0:
             invalid("div by zero")
-        if op.name in ("LSH", "RSH", "ARSH") and not 0 <= op.imm < op.bits:
+        if op.shifts and not 0 <= op.imm < op.bits:
             invalid(f"invalid shift {op.imm}")
     writable(op.dst)
     if op.reg:
@@ -177,7 +178,7 @@ def binary(walk: Walk, op: Op) -> None:
         assert op.constant is not None
         src = op.constant
     if dst.kind == SCALAR and src.kind == SCALAR:
-        if op.name in ("AND", "OR") and not op.reg and walk.profile.forks_masks:
+        if op.masks and walk.profile.forks_masks:
             dst = _fork(walk, op, dst)
         if op.reg and dst.precise:
             mark_register(walk, op.src)
@@ -227,10 +228,10 @@ def _scalars(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
     if v is None:
         walk.regs[op.dst] = walk.unknown
         return
-    if not walk.bypass_v1 and op.name in ("ADD", "SUB"):
+    if op.sums and not walk.bypass_v1:
         pointers.remember_scalar(walk, op)
     off = id = 0
-    if dst.id and op.name in ("ADD", "SUB") and walk.capable and walk.profile.linked_sums:
+    if dst.id and op.sums and walk.capable and walk.profile.linked_sums:
         off, id = _linked(walk, op, dst, src)
     walk.regs[op.dst] = Reg(SCALAR, off, walk.domain.checked(v), id, dst.ref, dst.frame, dst.obj, dst.uid, dst.precise)
 

@@ -11,6 +11,7 @@ from pktbpf.verifier import globals as global_functions
 from pktbpf.verifier.depth import check_depth
 from pktbpf.verifier.errors import Refusal, refuse, unsupported
 from pktbpf.verifier.explanation import VerifierRefused, explain
+from pktbpf.verifier.flow import find_loops
 from pktbpf.verifier.kernel_types import Kernel, KernelTypes
 from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.log import LEVEL1, LEVEL2, NOTHING, Log
@@ -90,7 +91,7 @@ class _Check:
         types.check()
         layout.check_immediates(maps)
         layout.check_flow()
-        layout.find_loops()
+        find_loops(layout)
         layout.find_live_registers()
         layout.find_fastcalls()
         if log is not None:

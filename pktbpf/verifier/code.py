@@ -19,10 +19,28 @@ class Op:
 
     run: the rule that checks it; True ends the path. name: operation (ADD, EQ, ...). bits: width of arithmetic or
     compare. reg: the second operand is a register. size: bytes of a memory access. constant: the immediate as a
-    register. touches: it may read or write the stack.
+    register. touches: it may read or write the stack. sums, divides, shifts, masks: ADD or SUB, DIV or MOD, a shift,
+    AND or OR with an immediate.
     """
 
-    __slots__ = ("bits", "constant", "dst", "imm", "insn", "name", "off", "reg", "run", "size", "src", "touches")
+    __slots__ = (
+        "bits",
+        "constant",
+        "divides",
+        "dst",
+        "imm",
+        "insn",
+        "masks",
+        "name",
+        "off",
+        "reg",
+        "run",
+        "shifts",
+        "size",
+        "src",
+        "sums",
+        "touches",
+    )
 
     def __init__(self, insn: Insn, run: Rule):
         self.insn = insn
@@ -37,3 +55,4 @@ class Op:
         self.size = 0
         self.constant: Reg | None = None
         self.touches = False
+        self.sums = self.divides = self.shifts = self.masks = False

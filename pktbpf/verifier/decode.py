@@ -35,6 +35,8 @@ def _alu(op: Op, insn: Insn, precise: bool) -> None:
         op.constant = Reg(SCALAR, v=scalar.exact(value), precise=precise)
     else:
         op.run = alu.binary
+        op.sums, op.divides = op.name in ("ADD", "SUB"), op.name in ("DIV", "MOD")
+        op.shifts, op.masks = op.name in ("LSH", "RSH", "ARSH"), op.name in ("AND", "OR") and not op.reg
         op.constant = Reg(SCALAR, v=scalar.exact(insn.imm))
 
 

@@ -1,9 +1,9 @@
 """The shape of a program before any value is looked at: functions, jumps, order, loops, live registers.
 
 `Layout(program, ...)` runs the kernel's structural phases in the kernel's order, so that of several faults the same one
-is reported: functions, jumps inside them, 64-bit immediates and opcodes, control flow. It marks the instructions where
-the walk records jumps and compares states. Mirrors add_subprog_and_kfunc, check_subprogs, resolve_pseudo_ldimm64,
-check_cfg, compute_scc and compute_live_registers.
+is reported: functions, jumps inside them, 64-bit immediates and opcodes, control flow (flow.py). It marks the
+instructions where the walk records jumps and compares states. Mirrors add_subprog_and_kfunc, check_subprogs,
+resolve_pseudo_ldimm64 and compute_live_registers.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class Layout:
         self.scc = [0] * size
         self.live = [0] * size
         self.successors: list[tuple[int, ...]] = []
+        self.goes_back = False
         self.fastcall = bytearray(size)
         self.fastcall_spills: dict[int, int] = {}
 
@@ -202,8 +203,11 @@ class Layout:
 
     def check_flow(self) -> None:
         """Every instruction is reachable, no jump lands inside an immediate, and (nobody only) nothing jumps back."""
-        _FlowCheck(self).run()
+        from pktbpf.verifier.flow import FlowCheck
+
+        FlowCheck(self).run()
         self.successors = [self._successors(index) for index in range(len(self.insns))]
+        self.goes_back = any(target <= index for index, targets in enumerate(self.successors) for target in targets)
 
     def _successors(self, index: int) -> tuple[int, ...]:
         insn = self.insns[index]
@@ -218,72 +222,24 @@ class Layout:
                 return index + 1, index + insn.off + 1
         return (index + (2 if code == 0x18 else 1),)
 
-    def find_loops(self) -> None:
-        """Number the strongly connected parts of the flow graph (Tarjan), in the order they complete."""
-        size = len(self.insns)
-        order, low = [0] * size, [0] * size
-        on_stack = bytearray(size)
-        stack: list[int] = []
-        counter = 1
-        loops = 1
-        for root in range(size):
-            if order[root]:
-                continue
-            work: list[tuple[int, int]] = [(root, 0)]
-            while work:
-                node, step = work.pop()
-                if step == 0:
-                    order[node] = low[node] = counter
-                    counter += 1
-                    stack.append(node)
-                    on_stack[node] = 1
-                advanced = False
-                following = self.successors[node] if node < len(self.successors) else ()
-                for position in range(step, len(following)):
-                    target = following[position]
-                    if target >= size:
-                        continue
-                    if not order[target]:
-                        work += [(node, position + 1), (target, 0)]
-                        advanced = True
-                        break
-                    if on_stack[target]:
-                        low[node] = min(low[node], low[target])
-                if advanced:
-                    continue
-                if low[node] == order[node]:
-                    members = []
-                    while True:
-                        member = stack.pop()
-                        on_stack[member] = 0
-                        members.append(member)
-                        if member == node:
-                            break
-                    if len(members) > 1 or node in following:
-                        for member in members:
-                            self.scc[member] = loops
-                        loops += 1
-                if work:
-                    parent = work[-1][0]
-                    low[parent] = min(low[parent], low[node])
-
     def find_live_registers(self) -> None:
         """Registers that may be read after each point, by a backward fixed point."""
         uses = [self._uses(index, insn) for index, insn in enumerate(self.insns)]
         live = self.live
+        size = len(live)
         changed = True
         while changed:
             changed = False
-            for index in range(len(self.insns) - 1, -1, -1):
+            for index in range(size - 1, -1, -1):
                 after = 0
                 for target in self.successors[index]:
-                    if target < len(live):
+                    if target < size:
                         after |= live[target]
                 use, define = uses[index]
                 before = (after & ~define) | use
                 if before != live[index]:
                     live[index] = before
-                    changed = True
+                    changed = self.goes_back  # else one pass over them from the end has seen everything
 
     def _uses(self, index: int, insn: Insn) -> tuple[int, int]:
         """Bit masks of registers read and written, as the kernel counts them."""
@@ -409,99 +365,3 @@ def _atomic_uses(insn: Insn) -> tuple[int, int]:
     if insn.imm == 0x110:
         return dst | src, 0
     return dst | src, src if insn.imm & 1 else 0
-
-
-_NEW, _DISCOVERED, _EXPLORED, _FALL, _BRANCH = 0, 0x10, 0x20, 1, 2
-
-
-class _FlowCheck:
-    """Depth-first search over the flow graph that also sets the marks of the layout."""
-
-    def __init__(self, layout: Layout):
-        self.layout = layout
-        self.insns = layout.insns
-        self.state = [_NEW] * len(layout.insns)
-        self.stack = [0]
-
-    def run(self) -> None:
-        state, stack = self.state, self.stack
-        state[0] = _DISCOVERED
-        while stack:
-            index = stack[-1]
-            if not self.visit(index):
-                state[index] = _EXPLORED
-                stack.pop()
-        index = 0
-        while index < len(self.insns):
-            if state[index] != _EXPLORED:
-                invalid(f"unreachable insn {index}", insn=index)
-            if self.insns[index].code == 0x18 and self.layout.rules.whole_immediates:
-                if state[index + 1] != _NEW:
-                    invalid(f"jump into the middle of ldimm64 insn {index}", insn=index)
-                index += 1
-            index += 1
-
-    def push(self, origin: int, target: int, edge: int, loops: bool = False) -> bool:
-        """Follow one edge; True when there is more to explore below it. loops: it may go back, in any version."""
-        state = self.state
-        if state[origin] >= _DISCOVERED | edge:
-            return False
-        if not 0 <= target < len(self.insns):
-            invalid(f"jump out of range from insn {origin} to {target}", insn=origin)
-        if edge == _BRANCH:
-            self.layout.prune[target] = 1
-            self.layout.jump[target] = 1
-        if state[target] == _NEW:
-            state[origin] = _DISCOVERED | edge
-            state[target] = _DISCOVERED
-            self.stack.append(target)
-            return True
-        if state[target] & 0xF0 == _DISCOVERED:
-            if self.layout.privilege != "none" and (loops or self.layout.rules.loops_anywhere):
-                return False
-            invalid(f"back-edge from insn {origin} to {target}", insn=origin)
-        state[origin] = _DISCOVERED | edge
-        return False
-
-    def visit_call(self, index: int, callee: bool) -> bool:
-        layout = self.layout
-        width = 2 if self.insns[index].code == 0x18 and layout.rules.whole_immediates else 1
-        if self.push(index, index + width, _FALL):
-            return True
-        layout.prune[index + width] = 1
-        layout.jump[index + width] = 1
-        if not callee:
-            return False
-        layout.prune[index] = 1
-        return self.push(index, index + self.insns[index].imm + 1, _BRANCH, loops=width == 2)
-
-    def visit(self, index: int) -> bool:
-        layout, insn = self.layout, self.insns[index]
-        if is_function_address(insn):
-            return self.visit_call(index, True)
-        if insn.code & 7 not in (5, 6):
-            return self.push(index, index + (2 if insn.code == 0x18 and layout.rules.whole_immediates else 1), _FALL)
-        operation = insn.code & 0xF0
-        if operation == 0x90:
-            return False
-        if operation == 0x80:
-            if insn.src == 0 and insn.imm == TIMER_SET_CALLBACK:
-                layout.prune[index] = 1
-            kfunc = layout.kfunc(index)
-            if kfunc is not None and kfunc.has("next"):
-                layout.prune[index] = layout.force[index] = 1
-            if insn.src == 0 and insn.imm in HELPERS_WITH_CALLBACK:
-                layout.callback[index] = layout.force[index] = layout.prune[index] = layout.jump[index] = 1
-            return self.visit_call(index, insn.src == 1)
-        if operation == 0x00:
-            target = index + jump_distance(insn) + 1
-            if self.push(index, target, _FALL, loops=True):
-                return True
-            layout.prune[target] = layout.jump[target] = 1
-            return False
-        layout.prune[index] = 1
-        if insn.code == MAY_GOTO and insn.src == 0:
-            layout.force[index] = 1
-        if self.push(index, index + 1, _FALL, loops=True):
-            return True
-        return self.push(index, index + insn.off + 1, _BRANCH, loops=True)
