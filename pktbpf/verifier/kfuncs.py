@@ -79,7 +79,7 @@ def call(walk: Walk, op: Op) -> None:
         walk.index += 1
         return
     row = kfuncs.BY_NAME.get(name)
-    if row is None or not walk.profile.since(row.since):
+    if row is None or name not in walk.profile.kfuncs:
         denied(f"calling kernel function {name} is not allowed")
     _check_callable(walk, row)
     made = KfuncCall(row)

@@ -10,6 +10,7 @@ from functools import cache
 
 from pktbpf.abi.helpers import COUNTS, Helper
 from pktbpf.abi.helpers import ROWS as HELPERS
+from pktbpf.abi.kfuncs import ROWS as KFUNCS
 from pktbpf.abi.map_kinds import ROWS as KINDS
 from pktbpf.errors import UsageError
 from pktbpf.verifier.domain import Domain, domain
@@ -84,7 +85,7 @@ class Profile(Rules):
     """The rules of one kernel version, its arithmetic and its helpers.
 
     approximate: what of an older kernel is not followed. last_helper: the first number that no helper has. map_kinds:
-    names of the kinds of maps that exist.
+    names of the kinds of maps that exist. kfuncs: names of the kernel functions that a socket filter may call.
     """
 
     version: str
@@ -93,6 +94,7 @@ class Profile(Rules):
     helpers: frozenset[int]
     last_helper: int
     map_kinds: frozenset[str]
+    kfuncs: frozenset[str]
 
     def has_helper(self, row: Helper) -> bool:
         """Whether a socket filter may call the helper on this kernel."""
@@ -127,10 +129,11 @@ def _resolved(version: str) -> Profile:
     )
     helpers = frozenset(row.id for row in HELPERS if version_of(version) >= version_of(row.since))
     kinds = frozenset(row.name for row in KINDS if version_of(version) >= version_of(row.since))
+    kernel = frozenset(row.name for row in KFUNCS if version_of(version) >= version_of(row.since))
     last = next(count for first, count in reversed(COUNTS) if version_of(version) >= first)
     return Profile(
         **rules, version=version, domain=domain(reach), approximate=approximate, helpers=helpers, last_helper=last,
-        map_kinds=kinds,
+        map_kinds=kinds, kfuncs=kernel,
     )
 
 
