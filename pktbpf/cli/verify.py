@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -28,6 +29,7 @@ def command(prog: str, name: str | None, linktype: str | None, no_optimize: bool
     """What SO_ATTACH_FILTER or BPF_PROG_LOAD would say of PROG: accepted, or refused with errno and reason.
 
     PROG is a file in any form, an object, an expression, or - for standard input. Ends with 3 for a refused program.
+    A refusal of an extended program shows the path to it, what was needed, where the values came from, and a remedy.
 
     \b
     Examples:
@@ -73,6 +75,9 @@ def _report(program: Any, rules: dict[str, Any], options: dict[str, Any]) -> int
     else:
         if options["log_level"] != "0" and verdict.log:
             click.echo(verdict.log)
-        show = refusal.refused if isinstance(verdict, ProgramRefused) else refusal.accepted
-        click.echo(show(program, verdict, colour=colour))
+        if isinstance(verdict, ProgramRefused):
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else refusal.WIDTH
+            click.echo(refusal.refused(program, verdict, colour=colour, width=width))
+        else:
+            click.echo(refusal.accepted(program, verdict, colour=colour))
     return REFUSED if isinstance(verdict, ProgramRefused) else 0

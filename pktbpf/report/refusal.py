@@ -9,7 +9,10 @@ from typing import Any
 
 from pktbpf.errors import ProgramRefused, errno_name
 from pktbpf.program import ClassicProgram, Program, Verified
+from pktbpf.report import explained
+from pktbpf.verifier import VerifierRefused
 
+WIDTH = 100  # of the page where there is no terminal
 CONTEXT = 3  # instructions shown before and behind the refused one
 _RED, _GREEN, _BOLD, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[0m"
 
@@ -20,21 +23,18 @@ def _lines(program: ClassicProgram | Program) -> list[str]:
         from pktbpf.asm.listing import image
 
         return [image(insn, number) for number, insn in enumerate(program.insns)]
-    from pktbpf.asm.extended_text import format_insn
-
     lines, second, shown = [], False, None
     for number, insn in enumerate(program.insns):
-        following = program.insns[number + 1] if number + 1 < len(program.insns) else None
         source = program.lines.get(number)
-        text = "" if second else f"{number:5}: ({insn.code:02x}) {format_insn(insn, following)}"
+        text = "" if second else f"{number:5}: ({insn.code:02x}) {explained.insn_line(program, number)}"
         fresh = source is not None and source != shown and bool(text)
-        lines.append(f"       ; {source}\n{text}" if fresh else text)
+        lines.append(f"       ; {explained.short(source or '')}\n{text}" if fresh else text)
         shown = source if fresh else shown
         second = not second and insn.code == 0x18
     return lines
 
 
-def excerpt(program: ClassicProgram | Program, insn: int, *, colour: bool = False) -> str:
+def excerpt(program: ClassicProgram | Program, insn: int, *, colour: bool = False, width: int = WIDTH) -> str:
     """The instructions around number `insn`, that one marked."""
     out = []
     for number, line in enumerate(_lines(program)):
@@ -42,9 +42,10 @@ def excerpt(program: ClassicProgram | Program, insn: int, *, colour: bool = Fals
             if number == insn:
                 head, _, last = line.rpartition("\n")
                 marked = f"> {last}"
-                out.append((f"  {head}\n" if head else "") + (f"{_RED}{marked}{_PLAIN}" if colour else marked))
+                above = f"{explained.cut(f'  {head}', width)}\n" if head else ""
+                out.append(above + (f"{_RED}{marked}{_PLAIN}" if colour else marked))
             else:
-                out.append("\n".join(f"  {part}" for part in line.split("\n")))
+                out.append("\n".join(explained.cut(f"  {part}", width) for part in line.split("\n")))
     return "\n".join(out)
 
 
@@ -59,14 +60,18 @@ def accepted(program: ClassicProgram | Program, verified: Verified, *, colour: b
     return f"{word}: {size}"
 
 
-def refused(program: ClassicProgram | Program, error: ProgramRefused, *, colour: bool = False) -> str:
-    """What was refused, its surroundings, the reason, a hint."""
+def refused(
+    program: ClassicProgram | Program, error: ProgramRefused, *, colour: bool = False, width: int = WIDTH
+) -> str:
+    """What was refused, its surroundings, the reason; for an extended program why, for a classic one a hint."""
     word = f"{_RED}refused{_PLAIN}" if colour else "refused"
     place = f" at instruction {error.insn}" if error.insn is not None else ""
     parts = [f"{word}{place}: {error.reason} ({errno_name(error.errno)})"]
     if error.insn is not None and error.insn < len(program):
-        parts.append(excerpt(program, error.insn, colour=colour))
-    if error.hint:
+        parts.append(excerpt(program, error.insn, colour=colour, width=width))
+    if isinstance(program, Program) and isinstance(error, VerifierRefused):
+        parts += explained.sections(program, error.explanation, width=width, colour=colour)
+    elif error.hint:
         parts.append(f"{_BOLD}hint{_PLAIN}: {error.hint}" if colour else f"hint: {error.hint}")
     return "\n\n".join(parts)
 
@@ -82,7 +87,10 @@ def as_object(program: ClassicProgram | Program, verdict: Verified | ProgramRefu
     }
     if isinstance(verdict, Verified):
         return {**found, "translated": len(verdict.program), "log": verdict.log}
-    return {
-        **found, "errno": verdict.errno, "errno_name": errno_name(verdict.errno), "insn": verdict.insn,
+    found |= {
+        "errno": verdict.errno, "errno_name": errno_name(verdict.errno), "insn": verdict.insn,
         "reason": verdict.reason, "hint": verdict.hint, "log": verdict.log,
     }  # fmt: skip
+    if isinstance(program, Program) and isinstance(verdict, VerifierRefused):
+        found["explanation"] = explained.as_object(program, verdict.explanation)
+    return found

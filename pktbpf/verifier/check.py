@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 
@@ -17,6 +18,7 @@ from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.log import LEVEL1, LEVEL2, NOTHING, Log
 from pktbpf.verifier.maps import MapTable
 from pktbpf.verifier.profile import NEWEST, Profile, profile
+from pktbpf.verifier.reasons.trail import Trail
 from pktbpf.verifier.types import FunctionTypes
 from pktbpf.verifier.walk import MAX_INSNS, Walk
 
@@ -68,6 +70,7 @@ class _Check:
         self.cpus = cpus
         self.kernel = kernel
         self.log = Log(log_level, program.insns) if log_level else None
+        self.shown = self.log if log_level & (LEVEL1 | LEVEL2) else None
         self.walk: Walk | None = None
 
     def run(self) -> None:
@@ -83,7 +86,7 @@ class _Check:
         gpl = program.license in _GPL
         maps = MapTable(program.maps, self.rules)
         types = FunctionTypes(program.btf, layout)
-        log = self.log if self.log is not None and self.log.level & (LEVEL1 | LEVEL2) else None
+        log = self.shown
         layout.find_functions(gpl)
         if log is not None:
             log.functions(layout)
@@ -108,7 +111,7 @@ class _Check:
 
     def refused(self, problem: Refusal) -> VerifierRefused:
         """The error that the caller sees."""
-        explanation = explain(problem, self.walk, self.program.insns)
+        explanation = explain(problem, self.program, self.privilege, self.walk, self._again)
         if self.log is None:
             text = "\n".join(explanation.lines)
         else:
@@ -116,3 +119,10 @@ class _Check:
             self.log.finish(self.walk.statistics() if self.walk is not None else NOTHING, 0, "0", accepted=False)
             text = self.log.text
         return VerifierRefused(problem.errno, explanation, log=text)
+
+    def _again(self, trail: Trail) -> None:
+        """The same verification, which stops at the same place, followed by another log."""
+        second = _Check(self.program, self.privilege, self.rules, 0, self.cpus)
+        second.shown = trail
+        with contextlib.suppress(Refusal):
+            second.run()

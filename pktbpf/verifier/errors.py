@@ -15,7 +15,7 @@ RECOVERABLE = (errno.EPERM, errno.EACCES, errno.EINVAL)
 
 class Refusal(Exception):
     """A check failed. lines: the kernel's log for it, the first being the reason. unsupported: not the kernel's word,
-    but a feature that this verifier cannot judge."""
+    but a feature that this verifier cannot judge. on_path: the walk stopped with it; its state is the refused one."""
 
     def __init__(self, number: int, *lines: str, insn: int | None = None, unsupported: bool = False):
         super().__init__(number, *lines)
@@ -23,6 +23,7 @@ class Refusal(Exception):
         self.lines = lines
         self.insn = insn
         self.unsupported = unsupported
+        self.on_path = False
 
 
 def refuse(number: int, *lines: str, insn: int | None = None) -> NoReturn:

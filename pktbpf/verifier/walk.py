@@ -263,6 +263,7 @@ class Walk:
         except Refusal as problem:
             if problem.insn is None:
                 problem.insn = self.index
+            problem.on_path = True
             raise
 
     def _loop(self) -> None:

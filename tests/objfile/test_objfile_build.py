@@ -14,7 +14,7 @@ from pktbpf.objfile.compile_c import CompileError, clang_command, compile_c, fin
 from pktbpf.objfile.elf import read_elf
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted((ROOT / "filters" / "ebpf").glob("*.c")) + sorted((Path(__file__).parent / "src").glob("*.c"))
+SOURCES = sorted((ROOT / "filters" / "ebpf").rglob("*.c")) + sorted((Path(__file__).parent / "src").glob("*.c"))
 HEADERS = Path("/usr/include/bpf/bpf_helpers.h")
 
 

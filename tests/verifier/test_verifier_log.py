@@ -14,7 +14,6 @@ from pktbpf.errors import ProgramRefused, UsageError
 from pktbpf.isa.extended import Insn
 from pktbpf.program import Program
 from pktbpf.verifier import verify
-from pktbpf.verifier.explanation import VerifierRefused
 
 BOUNDED = (
     Insn(0x61, 7, 1, 0, 0), Insn(0x25, 7, 0, 1, 3), Insn(0xB7, 7, 0, 0, 0), Insn(0xB7, 0, 0, 0, 0), Insn(0x95),
@@ -72,19 +71,6 @@ def test_a_refusal_ends_with_the_reason() -> None:
 def test_levels_have_three_bits() -> None:
     with pytest.raises(UsageError, match="log level 8"):
         verify(Program(BOUNDED), log_level=8)
-
-
-def test_a_refusal_is_explained() -> None:
-    insns = (Insn(0x61, 7, 1, 0, 0), Insn(0x25, 7, 0, 2, 3), Insn(0xB7, 0), Insn(0x95), Insn(0x71, 0, 7, 0), Insn(0x95))
-    with pytest.raises(VerifierRefused) as caught:
-        verify(Program(insns))
-    why = caught.value.explanation
-    assert (why.insn, why.text, why.path) == (4, "(71) r0 = *(u8 *)(r7 +0)", ((1, 4),))
-    assert why.lines == ("R7 invalid mem access 'scalar'",)
-    assert why.registers["R1"] == "ctx()"
-    assert why.registers["R7"].startswith("scalar(smin=umin=umin32=4,")
-    assert "number here, not a pointer" in caught.value.hint
-    assert why.as_object()["path"] == [[1, 4]]
 
 
 @pytest.mark.kernel
