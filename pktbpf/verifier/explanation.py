@@ -177,8 +177,7 @@ def _explained(scene: Scene, at: int, path: Sequence[way.Step], walk: Walk | Non
 
 def _state(scene: Scene, need: Need | None) -> Iterator[Held]:
     """The registers that the need is about, then the others that the instruction uses, then stack bytes."""
-    row = scene.helper()
-    arguments = 5 if is_call(scene.insn, 1) else len(row.arg_types) if row is not None else 0
+    arguments = 5 if is_call(scene.insn, 1) else len(scene.arguments())
     numbers = [*(need.registers if need is not None else ()), *uses(scene.insn, arguments)]
     if need is not None and need.kind == "encoding":
         return
@@ -245,7 +244,7 @@ def _made(scene: Scene, made: Definition, times: int) -> Origin:
     pointer = scene.before(made.step, insn.src) if made.how == "load" else None
     notation = reg_text(after, scene.path[made.step].depth) if after is not None and after.kind != NOT_INIT else ""
     value = words.register_words(after, scene.path[made.step].depth) if notation and after is not None else ""
-    what = words.made_words(insn, made.how, pointer, scene.map_asked(made))
+    what = words.made_words(insn, made.how, pointer, scene.map_asked(made), scene.callee(made.index))
     return Origin(made.index, scene.text(made.index), made.place, made.how, what, notation, value, times)
 
 

@@ -279,7 +279,10 @@ def messages() -> list[tuple[str, str]]:
                 skip = {"invalid": 0, "denied": 0, "unsupported": 0, "refuse": 1}.get(node.func.id)
                 if skip is not None and len(node.args) > skip:
                     prefix = "cannot be judged offline: " if node.func.id == "unsupported" else ""
-                    found += [(path.name, prefix + text) for text in texts(node.args[skip])]
+                    lines = node.args[skip:]
+                    # Lines put together elsewhere may come first: then any of the others.
+                    chosen = lines[1:] if isinstance(lines[0], ast.Starred) else lines[:1]
+                    found += [(path.name, prefix + text) for line in chosen for text in texts(line)]
     return found
 
 

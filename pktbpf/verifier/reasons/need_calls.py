@@ -7,7 +7,7 @@ import re
 from pktbpf.abi.helpers import BY_ID, helper_name
 from pktbpf.verifier.reasons.need_memory import size_need, size_zero
 from pktbpf.verifier.reasons.scene import Need, Remedy, Scene
-from pktbpf.verifier.state import DYNPTR_BYTE, SCALAR, STACK, spilled
+from pktbpf.verifier.state import DYNPTR_BYTE, ITER_BYTE, SCALAR, STACK, spilled
 
 _KINDS = {
     "fp": "a stack address", "map_value": "an address in a value of a map", "map_key": "an address in a key of a map",
@@ -18,15 +18,15 @@ _KINDS = {
     "percpu_trusted_ptr_": "",
 }  # fmt: skip
 _RELEASES = {
-    "ringbuf_reserve": "bpf_ringbuf_submit or bpf_ringbuf_discard",
-    "ringbuf_reserve_dynptr": "bpf_ringbuf_submit_dynptr or bpf_ringbuf_discard_dynptr",
-    "map_lookup_elem": "bpf_sk_release",
+    "bpf_ringbuf_reserve": "bpf_ringbuf_submit or bpf_ringbuf_discard",
+    "bpf_ringbuf_reserve_dynptr": "bpf_ringbuf_submit_dynptr or bpf_ringbuf_discard_dynptr",
+    "bpf_map_lookup_elem": "bpf_sk_release",
 }
 
 
 def _called(scene: Scene) -> str:
     """The callee of the refusing instruction, in words."""
-    return f"bpf_{helper_name(scene.insn.imm)}" if scene.insn.src == 0 else "the function"
+    return scene.callee(scene.index)
 
 
 def argument_kind(scene: Scene, match: re.Match[str]) -> Need:
@@ -60,12 +60,12 @@ def known_size(scene: Scene, match: re.Match[str]) -> Need:
 def reference_leak(scene: Scene, match: re.Match[str]) -> Need:
     """Something that was acquired is not given back."""
     id, taken = int(match["id"]), int(match["insn"])
-    insn = scene.insns[taken]
-    name = helper_name(insn.imm)
-    release = _RELEASES.get(name, "the helper that releases it")
+    name = scene.callee(taken)
+    destroy = f"{name.removesuffix('_new')}_destroy" if name.endswith("_new") else "what releases it"
+    release = _RELEASES.get(name, destroy)
     holders = _holders(scene, id)
     registers = tuple(int(holder[1:]) for holder in holders if holder[0] == "R" and " " not in holder)[:1]
-    what = f"what bpf_{name} at {taken} acquired"
+    what = f"what {name} at {taken} acquired"
     exits = scene.insn.code == 0x95
     where = "the program ends" if exits else f"`{scene.text(scene.index)}`"
     if holders:
@@ -77,7 +77,7 @@ def reference_leak(scene: Scene, match: re.Match[str]) -> Need:
     return Need(
         "release", f"{what} to be given back before {where}", has,
         Remedy("release", text, scene.index, {"acquired": taken, "held_by": holders}), registers,
-        {"acquired": taken, "helper": f"bpf_{name}", "held_by": holders},
+        {"acquired": taken, "by": name, "held_by": holders},
     )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def _holders(scene: Scene, id: int) -> list[str]:
         owner = "" if inner else f" of frame {frame.number}"
         out += [f"R{n}{owner}" for n, reg in enumerate(regs) if reg.ref == id]
         for slot, (types, reg) in enumerate(frame.stack):
-            if reg is not None and reg.ref == id and (spilled((types, reg)) or types[0] == DYNPTR_BYTE):
+            if reg is not None and reg.ref == id and (spilled((types, reg)) or types[0] in (DYNPTR_BYTE, ITER_BYTE)):
                 out.append(f"fp{-8 * (slot + 1)}{owner}")
     return out
 
@@ -184,7 +184,7 @@ RULES = (
     (r"^R(?P<reg>\d+) type=\w+ expected=(?P<kinds>.*)$", argument_kind),
     (r"^R(?P<reg>\d+) (?:min value is negative, either use unsigned or|invalid zero-sized read|"
      r"unbounded memory access, use)", size_bound),
-    (r"^R(?P<reg>\d+) is not a known constant", known_size),
+    (r"^R(?P<reg>\d+) (?:is not|must be) a known constant", known_size),
     (r"^Unreleased reference id=(?P<id>\d+) alloc_insn=(?P<insn>\d+)", reference_leak),
     (r"must be referenced when passed to release|reference has not been acquired", not_acquired),
     (r"cannot use helper bpf_|^invalid func unknown", helper_forbidden),

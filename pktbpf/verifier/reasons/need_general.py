@@ -211,6 +211,41 @@ _GENERAL: tuple[tuple[str, str, str, str], ...] = (
         "pass 8 bytes for each conversion of the format",
     ),
     (
+        r"iter_\w+ as arg|^css_task_iter",
+        "iterator", "an iterator of that kind on the stack: free bytes for _new, a ready one for _next and _destroy",
+        "call its _new first, once, and _destroy at the end",
+    ),
+    (
+        r"irq flag as arg|^cannot restore irq",
+        "irq", "8 bytes of the stack for the saved flags, restored once and in reverse order",
+        "save and restore in pairs",
+    ),
+    (
+        r"^expected an RCU CS|must be a rcu pointer|must be referenced or trusted",
+        "trust", "a kernel object that is certain to be alive",
+        "use it inside bpf_rcu_read_lock and bpf_rcu_read_unlock, or as it was acquired",
+    ),
+    (
+        r"^unexpected __bpf_trap",
+        "trap", "code that a compiler did not find to be wrong",
+        "initialise the variable that the compiler warns of",
+    ),
+    (
+        r"does not allow writes to packet data",
+        "permission", "to leave the packet's bytes as they are",
+        "use bpf_dynptr_slice, which only reads",
+    ),
+    (
+        r"^pointer in R\d isn't map pointer",
+        "argument", "a map",
+        "pass the map itself",
+    ),
+    (
+        r"^Caller passes invalid args",
+        "argument", "arguments that fit the function's prototype",
+        "pass what the prototype says, or make the function static",
+    ),
+    (
         r"^cannot be judged offline",
         "unknown", "something that only a running kernel knows",
         "ask a live kernel, or accept the program explicitly with pktbpf.trust",

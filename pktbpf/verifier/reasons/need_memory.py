@@ -60,14 +60,10 @@ def area(scene: Scene, number: int) -> Area | None:
 
 def _helper_size(scene: Scene, number: int) -> int:
     """Bytes that a helper (or, unprivileged, an addition) reaches from a register on."""
-    row = scene.helper()
     told = next((found for line in scene.lines if (found := re.search(r" size=(\d+)$", line))), None)
     if told is not None:
         return int(told[1])
-    args = row.arg_types if row is not None else ()
-    if number < len(args) and args[number].kind in ("size", "size0"):
-        return scene.regs[number + 1].v[5]
-    return 1
+    return scene.regs[number + 1].v[5] if has_size(scene, number) else 1
 
 
 # ---- addresses that are none
@@ -75,7 +71,7 @@ def _helper_size(scene: Scene, number: int) -> int:
 
 def null_missing(scene: Scene, match: re.Match[str]) -> Need:
     """An address that may be null is used."""
-    number = int(match["reg"])
+    number = int(match["reg"]) + ("trusted arg" in match[0])  # those count from 0
     name = f"r{number}"
     halves = [step for step in scene.tests(number) if scene.insns[scene.path[step].at].code & 7 == 6]
     if halves:
@@ -290,10 +286,8 @@ def index_remedy(scene: Scene, number: int, added: Addition, reach: range, memor
 
 
 def has_size(scene: Scene, number: int) -> bool:
-    """Whether the register behind is the size of the memory in this one, arguments of a helper."""
-    row = scene.helper()
-    args = row.arg_types if row is not None else ()
-    return number < len(args) and args[number].kind in ("size", "size0")
+    """Whether the register behind is the size of the memory in this one, arguments of a call."""
+    return bool(scene.size_kind(number + 1))
 
 
 def bound_remedy(
@@ -326,8 +320,7 @@ def bound_remedy(
 def size_need(scene: Scene, number: int) -> Need:
     """A size in a register: within the memory of the argument before it."""
     name = f"r{number}"
-    row = scene.helper()
-    zero = row is not None and number <= len(row.arg_types) and row.arg_types[number - 1].kind == "size0"
+    zero = scene.size_kind(number) != "size"
     limit, memory = _room(scene, number - 1)
     needed = f"R{number}, a size, within {0 if zero else 1}..{limit if limit is not None else 'the memory behind it'}"
     bound = limit if limit is not None else 64
@@ -503,7 +496,7 @@ def different_pointers(scene: Scene, match: re.Match[str]) -> Need:
 RULES = (
     (r"^R(?P<reg>\d+) invalid mem access '\w*or_null\w*'", null_missing),
     (r"^R(?P<reg>\d+) pointer arithmetic on \w+ prohibited, null-check it first", null_missing),
-    (r"^Possibly NULL pointer passed to helper arg(?P<reg>\d)", null_missing),
+    (r"^Possibly NULL pointer passed to (?:helper|trusted) arg(?P<reg>\d)", null_missing),
     (r"^R(?P<reg>\d+) type=\w*or_null\w* expected=", null_missing),
     (r"^R(?P<reg>\d+) invalid mem access '", no_address),
     (r"^R\d+ min value is negative, either use unsigned index|^invalid access to (map (key|value),|memory)"

@@ -6,10 +6,11 @@ spills and fills, arguments and results of functions. `chain` turns one definiti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pktbpf.abi import helpers
+from pktbpf.abi.kfuncs import ITERATOR_SLOTS
 from pktbpf.isa.extended import Insn
 from pktbpf.verifier.layout import is_call
 from pktbpf.verifier.reasons.way import Step
@@ -215,8 +216,10 @@ class Origins:
                 self._clear(position, step.at)
             self.frames.append(callee)
             return
-        if is_call(insn, 0):
-            self._helper_writes(position, step.at, insn)
+        for number, size in self._written_arguments(step.at, insn):
+            value = caller.values[number]
+            if value is not None and value[0] == "fp" and 0 < size <= 512:
+                self._write(position, step.at, (value[1], value[2]), size, "written")
         self._clear(position, step.at)
         self._set(position, step.at, 0, "result")
 
@@ -224,22 +227,26 @@ class Origins:
         for number in range(6):
             self._set(position, index, number, "cleared", (self.frames[-1].regs[number],))
 
-    def _helper_writes(self, position: int, index: int, insn: Insn) -> None:
-        row = helpers.allowed(insn.imm, self.walk.privilege)
+    def _written_arguments(self, index: int, insn: Insn) -> Iterator[tuple[int, int]]:
+        """(register, bytes) for the memory that a call fills, as far as its size is known."""
+        kfunc = self.walk.layout.kfunc(index)
+        for number, param in enumerate(kfunc.params if kfunc is not None else (), 1):
+            if param.kind == "iter":
+                yield number, 8 * ITERATOR_SLOTS[param.of]
+            elif param.uninit:
+                yield number, 16 if param.kind == "dynptr" else 8
+        row = helpers.allowed(insn.imm, self.walk.privilege) if is_call(insn, 0) else None
         values = self.frames[-1].values
-        args = row.arg_types if row is not None else ()
-        for number, arg in enumerate(args, 1):
-            value, after = values[number], values[number + 1]
-            if value is None or value[0] != "fp" or not (arg.write or arg.uninit):
+        for number, arg in enumerate(row.arg_types if row is not None else (), 1):
+            if not (arg.write or arg.uninit):
                 continue
             size = 16 if arg.kind == "dynptr" else arg.size
-            if arg.kind == "value":
-                table = values[1]
-                size = table[1].value_size if table is not None and table[0] == "map" else 0
-            elif arg.kind == "mem":
-                size = after[1] if after is not None and after[0] == "n" else 0
-            if 0 < size <= 512:
-                self._write(position, index, (value[1], value[2]), size, "written")
+            after, table = values[number + 1], values[1]
+            if arg.kind == "value" and table is not None and table[0] == "map":
+                size = table[1].value_size
+            elif arg.kind == "mem" and after is not None and after[0] == "n":
+                size = after[1]
+            yield number, size
 
     def _leave(self, position: int, index: int) -> None:
         if len(self.frames) == 1:

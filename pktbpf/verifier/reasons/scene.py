@@ -20,7 +20,8 @@ from pktbpf.verifier.state import MAP_PTR, Frame, Reg
 from pktbpf.verifier.texts import insn_text, reg_text
 
 if TYPE_CHECKING:
-    from pktbpf.abi.helpers import Helper
+    from pktbpf.abi.helpers import Arg, Helper
+    from pktbpf.abi.kfuncs import Param
     from pktbpf.verifier.maps import MapInfo
     from pktbpf.verifier.walk import Walk
 
@@ -157,6 +158,25 @@ class Scene:
     def helper(self) -> Helper | None:
         """The helper that the instruction calls."""
         return helpers.allowed(self.insn.imm, self.privilege) if is_call(self.insn, 0) else None
+
+    def arguments(self) -> tuple[Arg | Param, ...]:
+        """The parameters of the helper or kernel function that the instruction calls."""
+        row = self.helper()
+        kfunc = self.walk.layout.kfunc(self.index) if self.walk is not None else None
+        return row.arg_types if row is not None else kfunc.params if kfunc is not None else ()
+
+    def size_kind(self, number: int) -> str:
+        """Which kind of size a register is for the argument before it, empty where it is none."""
+        args = self.arguments()
+        kind = args[number - 1].kind if 0 < number <= len(args) else ""
+        return kind if kind in ("size", "size0", "sz", "szk") else ""
+
+    def callee(self, index: int) -> str:
+        """The name of what an instruction calls."""
+        if self.insns[index].src == 0:
+            return f"bpf_{helpers.helper_name(self.insns[index].imm)}"
+        name = self.walk.layout.kfuncs.get(index) if self.walk is not None else None
+        return name or "the function"
 
     def other_definitions(self, number: int) -> list[int]:
         """Instructions of this function that set a register, before this one, and are not on the path."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pktbpf.abi.context import field_at
-from pktbpf.abi.helpers import helper_name
 from pktbpf.isa.extended import Insn
 from pktbpf.verifier.scalar import S64_MAX, S64_MIN, Scalar, signed64
 from pktbpf.verifier.state import (
@@ -152,14 +151,14 @@ def context_field(offset: int) -> str:
     return f"skb->{found.name}" if found is not None else ""
 
 
-def made_words(insn: Insn, how: str, pointer: Reg | None, target: MapInfo | None) -> str:
+def made_words(insn: Insn, how: str, pointer: Reg | None, target: MapInfo | None, callee: str) -> str:
     """How an instruction made a value. pointer: what the address register of a load held. target: the map that a
-    helper was asked about."""
+    helper was asked about. callee: the name of what it calls."""
     if how == "load" and pointer is not None:
         return _load_words(insn, pointer)
     if how == "result":
         about = f" ({map_words(target)})" if target is not None else ""
-        return f"result of bpf_{helper_name(insn.imm)}{about}" if insn.src == 0 else "result of the function"
+        return f"result of {callee}{about}"
     if how == "cleared":
         return "lost: a packet load clears R0 to R5" if insn.code & 7 == 0 else "lost: a call clears R1 to R5"
     return {
@@ -167,7 +166,7 @@ def made_words(insn: Insn, how: str, pointer: Reg | None, target: MapInfo | None
         "fill": "read back from the stack",
         "spill": "saved on the stack",
         "store": "written",
-        "written": "written by the helper",
+        "written": "written by the call",
         "argument": "argument of the function",
         "returned": "returned by the function",
         "exchange": "by an atomic operation",
