@@ -122,7 +122,7 @@ class _Check:
 
     def _again(self, trail: Trail) -> None:
         """The same verification, which stops at the same place, followed by another log."""
-        second = _Check(self.program, self.privilege, self.rules, 0, self.cpus)
+        second = _Check(self.program, self.privilege, self.rules, 0, self.cpus, self.kernel)
         second.shown = trail
         with contextlib.suppress(Refusal):
             second.run()

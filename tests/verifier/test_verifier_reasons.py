@@ -25,6 +25,7 @@ from pktbpf.program import Program
 from pktbpf.report import refusal
 from pktbpf.verifier import VerifierRefused, explanation, reasons, verify, walk
 from pktbpf.verifier.explanation import Explanation, Origin
+from pktbpf.verifier.profile import NEWEST, VERSIONS
 from pktbpf.verifier.reasons import need
 from pktbpf.verifier.reasons.way import Branch, Rounds, Way, fold
 
@@ -32,12 +33,14 @@ SEED = int(os.environ.get("PKTBPF_VERIFIER_SEED", "3000000"))
 _LINE = re.compile(r"^(\d+): \(", re.MULTILINE)
 
 
-def refusals(privilege: str, first: int, count: int, feature: str | None = None) -> list[tuple[int, VerifierRefused]]:
+def refusals(
+    privilege: str, first: int, count: int, feature: str | None = None, kernel: str = NEWEST
+) -> list[tuple[int, VerifierRefused]]:
     """(seed, error) of the refused programs among `count`."""
     found = []
     for seed, _, insns in programs(first, count, feature, privilege=privilege):
         try:
-            verify(made(insns), privilege=privilege)
+            verify(made(insns), privilege=privilege, kernel=kernel)
         except VerifierRefused as error:
             found.append((seed, error))
     return found
@@ -139,9 +142,9 @@ def defines(insn: Insn, one: Origin) -> bool:
     return insn.dst == number
 
 
-def check(privilege: str, first: int, count: int) -> int:
+def check(privilege: str, first: int, count: int, kernel: str = NEWEST) -> int:
     """Explain all; how many there were."""
-    found = refusals(privilege, first, count)
+    found = refusals(privilege, first, count, kernel=kernel)
     generated = {seed: insns for seed, _, insns in programs(first, count, privilege=privilege)}
     for seed, error in found:
         program, why = made(generated[seed]), error.explanation
@@ -159,6 +162,12 @@ def check(privilege: str, first: int, count: int) -> int:
 def test_every_refusal_is_explained(privilege: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "MAX_INSNS", 2000)
     assert check(privilege, SEED, 1000) > 250
+
+
+@pytest.mark.parametrize("kernel", VERSIONS[:-1])
+def test_refusals_of_older_kernels_are_explained(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "MAX_INSNS", 2000)
+    assert check("none", SEED + 5000, 300, kernel) > 80
 
 
 @pytest.mark.long
@@ -297,7 +306,7 @@ def texts(node: ast.expr) -> list[str]:
 
 
 # What the sources put together from parts, as a 1 in the middle of it.
-COMPOSED = re.compile(r"^1 (cannot be accessed|access)|prohibited|, 1$|1 stack R1|^1 should")
+COMPOSED = re.compile(r"^1 (cannot be accessed|access|bpf_1|1 1 is not)|prohibited|, 1$|1 stack R1|1 read from|^1 should|^R1 1$")
 
 
 def test_every_message_has_a_need() -> None:

@@ -9,7 +9,7 @@ from pktbpf.verifier.reasons.scene import Need, Remedy, Scene
 
 _GENERAL: tuple[tuple[str, str, str, str], ...] = (
     (
-        r"^loading/calling other bpf",
+        r"are allowed for CAP_BPF and CAP_SYS_ADMIN",
         "privilege", "CAP_BPF for functions inside a program",
         "load it with CAP_BPF, or write the function out where it is called",
     ),
@@ -74,7 +74,7 @@ _GENERAL: tuple[tuple[str, str, str, str], ...] = (
         "set r0 to a number before the end",
     ),
     (
-        r"^BPF_ATOMIC .* is not allowed",
+        r"^BPF_(?:ATOMIC|XADD) .* is not allowed",
         "atomic", "the stack, a map value or memory of a helper for an atomic operation",
         "load and store without an atomic operation",
     ),
@@ -244,6 +244,22 @@ _GENERAL: tuple[tuple[str, str, str, str], ...] = (
         r"^Caller passes invalid args",
         "argument", "arguments that fit the function's prototype",
         "pass what the prototype says, or make the function static",
+    ),
+    (
+        r"^BPF_ST stores into R\d+ ctx",
+        "context", "a register as the source of a store to the context, on this kernel",
+        "put the constant into a register first",
+    ),
+    (
+        r"^map type \w+ came with",
+        "map_type", "a kind of map that this kernel has",
+        "use another kind of map, or a newer kernel",
+    ),
+    (
+        r"access (?:user|percpu) memory|^Type '|^access beyond (?:the end of|struct)|^cannot access ptr member|"
+        r"doesn't have size|beyond struct",
+        "kernel_object", "a load of one whole field of the kernel's structure",
+        "load a field at its own offset, with its own size",
     ),
     (
         r"^cannot be judged offline",

@@ -95,7 +95,7 @@ def _back_to_checkpoint(walk: Walk, state: State, index: int, out: list[int]) ->
     history, first, insns = state.history, state.first, walk.insns
     left = len(history)
     while True:
-        second_half = not insns[index].code and index and insns[index - 1].code == 0x18
+        second_half = out and not insns[index].code and index and insns[index - 1].code == 0x18
         if not second_half and not (out and out[-1] == index and insns[index].code & 7 in (4, 7)):
             out.append(index)
         if index == first and (left == 0 or (left == 1 and history[0][0] == index)):
