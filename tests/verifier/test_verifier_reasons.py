@@ -306,7 +306,9 @@ def texts(node: ast.expr) -> list[str]:
 
 
 # What the sources put together from parts, as a 1 in the middle of it.
-COMPOSED = re.compile(r"^1 (cannot be accessed|access|bpf_1|1 1 is not)|prohibited|, 1$|1 stack R1|1 read from|^1 should|^R1 1$")
+COMPOSED = re.compile(
+    r"^1 (cannot be accessed|access|bpf_1|1 1 is not)|prohibited|, 1$|1 stack R1|1 read from|^1 should|^R1 1$"
+)
 
 
 def test_every_message_has_a_need() -> None:

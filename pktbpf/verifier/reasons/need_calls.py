@@ -184,7 +184,7 @@ RULES = (
     (r"^R(?P<reg>\d+) type=\w+ expected=(?P<kinds>.*)$", argument_kind),
     (r"^R(?P<reg>\d+) (?:min value is negative, either use unsigned or|invalid zero-sized read|"
      r"unbounded memory access, use)", size_bound),
-    (r"^R(?P<reg>\d+) (?:is not|must be) a known constant", known_size),
+    (r"^R(?P<reg>\d+) (?:(?:is not|must be) a known constant|unbounded size, use)", known_size),
     (r"^Unreleased reference id=(?P<id>\d+) alloc_insn=(?P<insn>\d+)", reference_leak),
     (r"must be referenced when passed to release|reference has not been acquired", not_acquired),
     (r"cannot use helper bpf_|^(?:invalid|unknown) func ", helper_forbidden),

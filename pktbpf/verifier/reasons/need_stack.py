@@ -192,11 +192,13 @@ def _stack_register(scene: Scene) -> int | None:
 
 
 RULES = (
-    (r"^invalid (?:indirect )?read from stack(?: R(?P<reg>\d+))? (?:off|var_off) .*\+\d+ size (?P<size>\d+)$", unwritten),
+    (r"^invalid (?:indirect )?read from stack(?: R(?P<reg>\d+))? (?:off|var_off) .*\+\d+ size (?P<size>\d+)$",
+     unwritten),
     (r"^invalid (?:unbounded )?(?:variable-offset )?(?:write to|read from|indirect access to) stack R(?P<reg>\d+)"
      r"(?:.* size=(?P<size>-?\d+))?$", outside),
     (r"^invalid size of register (?:spill|fill)|^attempt to corrupt spilled pointer", partial),
     (r"^cannot spill pointers to stack into stack frame|^cannot return stack pointer", to_outer_frame),
     (r"^(?:spilled ptr|uninit stack) in range of var-offset .*off: (?P<off>-?\d+)", spill_overwritten),
-    (r"^(?:R(?P<reg>\d+) )?(?:indirect )?variable (?:offset )?stack (?:access prohibited|pointer cannot)", helper_variable),
-)
+    (r"^(?:R(?P<reg>\d+) )?(?:indirect )?variable (?:offset )?stack (?:access prohibited|pointer cannot)",
+     helper_variable),
+)  # fmt: skip
