@@ -1,26 +1,52 @@
-"""Mutated objects and bytecode through the commands: a result or one line of error, never a traceback, never for ever.
+"""Mutated objects, bytecode and listings through the commands: a result or one line of error, never a traceback, never
+for ever.
 
-2,000 in every run, 20,000 with `-m long`. `case(seed)` makes the same bytes again.
+2,000 in every run, PKTBPF_HOSTILE_FILES (20,000) with `-m long`, on every processor. `case(seed)` makes the same bytes
+again; run as a script this looks at the seeds FIRST to LAST.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import struct
+import sys
+import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, for `workers`
+
+from workers import share, work
+
+from pktbpf.asm.extended_text import disassemble
 from pktbpf.cli import cli
 from pktbpf.isa.extended import ROWS
-from pktbpf.objfile import load_object
+from pktbpf.objfile import Object, load_object
 
-OBJECTS = sorted(Path("filters/ebpf").glob("*.o"))
+ROOT = Path(__file__).parents[2]
+OBJECTS = sorted((ROOT / "filters" / "ebpf").glob("*.o")) + sorted((ROOT / "tests" / "objfile" / "src").glob("*.o"))
+PROGRAMS = [path for path in OBJECTS if path.stem in ("calls", "globals", "names") or path.parent.name == "ebpf"]
 CODES = sorted({row.code for row in ROWS})
-CAPTURE = "pcaps/arp.pcap"
+CAPTURE = str(ROOT / "pcaps" / "arp.pcap")
 REPLAY = ["replay", CAPTURE, "-q", "--filter"]
-COMMANDS = (["dis"], ["dis"], ["prog", "show"], ["prog", "dump"], ["asm"], ["verify"], REPLAY)
+COMMANDS = (
+    ["dis"], ["dis"], ["prog", "show"], ["prog", "dump"], ["asm"], ["verify"], ["verify", "--unprivileged"], REPLAY,
+    ["trace", CAPTURE, "-n", "2", "--filter"], ["why", CAPTURE, "-n", "2", "--filter"],
+)  # fmt: skip
+QUICK, LONG = 2000, int(os.environ.get("PKTBPF_HOSTILE_FILES", "20000"))
+
+
+class Case(NamedTuple):
+    """One run. name: of the file. hexadecimal: `pktbpf conformance` reads the bytes as such."""
+
+    command: list[str]
+    name: str
+    data: bytes
+    hexadecimal: bool = False
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
@@ -56,41 +82,71 @@ def bytecode(chance: random.Random) -> bytes:
     return b"".join(out) + b"\x95" + bytes(7)
 
 
-def case(seed: int) -> tuple[bytes, list[str]]:
-    """File contents and command."""
+def text_of(chance: random.Random) -> bytes:
+    """The listing of a program with characters and lines damaged."""
+    lines = disassemble(_program(chance)).splitlines()
+    for _ in range(chance.choice((1, 1, 3))):
+        at = chance.randrange(len(lines))
+        if chance.random() < 0.3:
+            lines[at] = chance.choice(lines)
+        else:
+            lines[at] = damaged(lines[at].encode(), chance).decode(errors="replace")
+    return "\n".join(lines).encode()
+
+
+def _program(chance: random.Random) -> Any:
+    found = load_object(str(chance.choice(PROGRAMS)))
+    assert isinstance(found, Object)
+    return chance.choice(list(found.programs.values()))
+
+
+def case(seed: int) -> Case:
+    """What one seed stands for."""
     chance = random.Random(seed)
     command = list(chance.choice(COMMANDS))
-    kind = chance.randrange(3)
-    if kind == 0:
-        return damaged(chance.choice(OBJECTS).read_bytes(), chance), command
-    if kind == 1:
-        return bytecode(chance), command
-    program = chance.choice(list(load_object(str(chance.choice(OBJECTS))).programs.values()))
-    return damaged(program.to_bytes(), chance)[: 8 * 400] + b"\x95" + bytes(7), command
+    kind = chance.randrange(8)
+    if kind < 3:
+        return Case(command, "x.o", damaged(chance.choice(OBJECTS).read_bytes(), chance))
+    if kind == 3:
+        return Case(command, "x.ebpf", text_of(chance))
+    raw = bytecode(chance) if kind < 6 else damaged(_program(chance).to_bytes(), chance)[: 8 * 400] + b"\x95" + bytes(7)
+    if chance.random() < 0.1:
+        return Case(["conformance", "--engine", chance.choice(("interpreter", "reference"))], "", raw, True)
+    return Case(command, "x.bin", raw)
 
 
-def check(seed: int, directory: Path) -> None:
-    data, command = case(seed)
-    path = directory / ("x.o" if data[:4] == b"\x7fELF" else "x.bin")
-    path.write_bytes(data)
-    done = CliRunner().invoke(cli, [*command, str(path)])
-    about = f"seed {seed}: {' '.join(command)}\n{done.stderr}"
-    assert done.exception is None or isinstance(done.exception, SystemExit), about
-    assert done.exit_code in (0, 1, 2, 3), about
+def difference(seed: int, directory: Path) -> str:
+    """What is wrong with the answer, "" for nothing."""
+    one = case(seed)
+    if one.hexadecimal:
+        done = CliRunner().invoke(cli, one.command, input=one.data.hex(" "))
+    else:
+        path = directory / one.name
+        path.write_bytes(one.data)
+        done = CliRunner().invoke(cli, [*one.command, str(path)])
+    about = f"{' '.join(one.command)}: exit code {done.exit_code}, {done.exception!r}, {done.stderr[-300:]}"
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        return about
+    if done.exit_code not in (0, 1, 2, 3) or "Traceback" in done.output:
+        return about
     errors = [line for line in done.stderr.splitlines() if line.startswith("pktbpf: ") and ": note: " not in line]
     # verify says its refusal on standard output
-    assert len(errors) == (done.exit_code != 0 and not (command == ["verify"] and done.exit_code == 3)), about
-    assert "Traceback" not in done.output, about
+    wanted = done.exit_code != 0 and not (one.command[0] == "verify" and done.exit_code == 3)
+    return about if len(errors) != wanted else ""
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_two_thousand_damaged_programs(part: int, tmp_path: Path) -> None:
-    for seed in range(part * 500, part * 500 + 500):
-        check(seed, tmp_path)
+    for seed in range(part * QUICK // 4, (part + 1) * QUICK // 4):
+        assert not difference(seed, tmp_path), f"seed {seed}"
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("part", range(20))
-def test_twenty_thousand_damaged_programs(part: int, tmp_path: Path) -> None:
-    for seed in range(100_000 + part * 1000, 100_000 + part * 1000 + 1000):
-        check(seed, tmp_path)
+def test_twenty_thousand_damaged_programs() -> None:
+    assert share(Path(__file__), range(100_000, 100_000 + LONG)) == LONG
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    with tempfile.TemporaryDirectory() as place:
+        work(lambda seed, _: difference(seed, Path(place)))
