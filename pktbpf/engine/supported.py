@@ -62,11 +62,22 @@ def why_not_kfunc(name: str) -> str:
     return REFUSED_KFUNCS.get(name, "cannot be called by a socket filter")
 
 
-class Support(NamedTuple):
-    """One line of the list of helpers: its number, its name, why it is refused ("" when it runs)."""
+LOADERS = {"none": "anyone", "cap_bpf": "CAP_BPF", "perfmon": "CAP_BPF, CAP_PERFMON"}
 
-    number: int
+
+class Support(NamedTuple):
+    """One line of the list of helpers or kernel functions.
+
+    number: of a helper, None for a kernel function. loader: who may load a program with it. since: first Linux version
+    that lets a socket filter call it, "5.10" for all that are older. gpl: only for programs with a GPL-compatible
+    license. reason: why it is refused here, "" when it runs.
+    """
+
+    number: int | None
     name: str
+    loader: str
+    since: str
+    gpl: bool
     reason: str
 
 
@@ -77,4 +88,15 @@ def why_not(number: int) -> str:
 
 def table() -> list[Support]:
     """All helpers that the kernel lets a socket filter name, by number."""
-    return [Support(row.id, row.name, REFUSED.get(row.name, "")) for row in ROWS]
+    return [
+        Support(row.id, row.name, LOADERS[row.privilege], row.since, row.gpl_only, REFUSED.get(row.name, ""))
+        for row in ROWS
+    ]
+
+
+def kfunc_table() -> list[Support]:
+    """All kernel functions that the kernel lets a socket filter name, by name."""
+    return [
+        Support(None, row.name, LOADERS["cap_bpf"], row.since, False, REFUSED_KFUNCS.get(row.name, ""))
+        for row in KFUNCS
+    ]
