@@ -11,7 +11,7 @@ from pktbpf.program import Program, Verified
 from pktbpf.verifier import globals as global_functions
 from pktbpf.verifier.depth import check_depth
 from pktbpf.verifier.errors import Refusal, refuse, unsupported
-from pktbpf.verifier.explanation import VerifierRefused, explain
+from pktbpf.verifier.explanation import VerifierRefused, command, explain
 from pktbpf.verifier.flow import find_loops
 from pktbpf.verifier.kernel_types import Kernel, KernelTypes
 from pktbpf.verifier.layout import Layout
@@ -118,7 +118,7 @@ class _Check:
             self.log.lines(explanation.lines)
             self.log.finish(self.walk.statistics() if self.walk is not None else NOTHING, 0, "0", accepted=False)
             text = self.log.text
-        return VerifierRefused(problem.errno, explanation, log=text)
+        return VerifierRefused(problem.errno, explanation, log=text, see=command(self.program, self.privilege))
 
     def _again(self, trail: Trail) -> None:
         """The same verification, which stops at the same place, followed by another log."""

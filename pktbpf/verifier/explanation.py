@@ -7,11 +7,12 @@ refusal, from the state in which the walk stopped.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pktbpf.errors import ProgramRefused
+from pktbpf.errors import ProgramRefused, printable
 from pktbpf.program import Program
 from pktbpf.verifier.layout import is_call
 from pktbpf.verifier.reasons import need as needs
@@ -112,12 +113,22 @@ class Explanation:
 
 
 class VerifierRefused(ProgramRefused):
-    """A refusal of the verifier, explained."""
+    """A refusal of the verifier, explained. see: the command that shows the explanation, empty where there is none."""
 
-    def __init__(self, number: int, explanation: Explanation, *, log: str):
+    def __init__(self, number: int, explanation: Explanation, *, log: str, see: str = ""):
         reason = explanation.lines[0]
         super().__init__(number, explanation.insn, reason, hint=explanation.remedy.text, log=log)
+        if see:
+            self.args = (f"{self.args[0]}; `{printable(see)}` shows why",)
         self.explanation = explanation
+        self.see = see
+
+
+def command(program: Program, privilege: str) -> str:
+    """The command line that explains the refusal of a program that came out of a file."""
+    if not program.origin or privilege == "cap_bpf":
+        return ""
+    return f"pktbpf verify {shlex.quote(program.origin)}" + (" --unprivileged" if privilege == "none" else "")
 
 
 def explain(

@@ -69,3 +69,22 @@ def test_structures_of_the_running_kernel(tmp_path: Path) -> None:
     assert code == 3
     assert "refused at instruction 1: cannot be judged offline: a load from the kernel's 'struct task_struct'" in output
     assert run(str(source), "--btf", str(source))[0] == 1
+
+
+def test_an_object_shows_its_source_and_what_to_do() -> None:
+    code, output = run("filters/ebpf/refused/null_check.o")
+    assert code == 3
+    for part in ("; null_check.c:24: *seen += 1;", "\npath    10 instructions", "\nneeds   R0 to be an address",
+                 "\norigin ", "\nremedy  insert `if r0 == 0 goto +N` before instruction 10 (null_check.c:24)",
+    ):  # fmt: skip
+        assert part in output
+    said = json.loads(run("filters/ebpf/refused/null_check.o", "--format", "json")[1])
+    assert said["explanation"]["need"]["kind"] == "null_check"
+    assert said["explanation"]["remedy"]["insn"] == 10
+
+
+def test_other_commands_point_to_it() -> None:
+    result = CliRunner().invoke(cli, ["replay", "pcaps/web.pcap", "--filter", "filters/ebpf/refused/null_check.o"])
+    assert result.exit_code == 3
+    assert result.output.count("\n") == 1
+    assert result.output.rstrip().endswith("`pktbpf verify filters/ebpf/refused/null_check.o` shows why")
