@@ -42,7 +42,8 @@ def iterate(rng: random.Random) -> Code:
     m.code.append(movr(6, 1))
     for n in (7, 8):
         m.scalar(n)
-    _loop(m, rng.choice(("num", "num", "num", "bits", "task")), -8 * rng.choice((1, 1, 2, 3, 4)), 0)
+    kind = rng.choice(("num", "num", "num", "bits", "task"))
+    _loop(m, kind, -8 * rng.choice((1, 1, 2, 3, 4) if kind == "num" or rng.random() < 0.1 else (3, 4)), 0)
     if rng.random() < 0.4:
         m.code += [I(0x18, 1, 2, 0, 2), I(0), movr(2, rng.choice((7, 8)))]
         m.code += [I(0x57, 2, 0, 0, rng.choice((63, 31)))] if rng.random() < 0.6 else []
@@ -122,16 +123,16 @@ def packets(rng: random.Random) -> Code:
 def _dynptr_use(m: Maker) -> None:
     r = m.rng
     what = r.random()
-    first = place(1, r.choice((-16, -16, -16, -32, -8)))
+    first = place(1, r.choice((-16,) * 12 + (-32, -8)))
     if what < 0.35:
         m.code += [*first, mov(2, r.choice((0, 14)))]
         m.code += place(3, r.choice((-32, -48, -64))) if r.random() < 0.6 else [mov(3, 0)]
-        m.code += [mov(4, r.choice((8, 8, 16, 0, 100)))] if r.random() < 0.9 else [I(0x61, 4, 6, 0)]
-        m.code.append(kcall("bpf_dynptr_slice" if r.random() < 0.9 else "bpf_dynptr_slice_rdwr"))
-        m.code += [I(0x55, 0, 0, 2, 0), mov(0, 0), I(0x95)] if r.random() < 0.85 else []
-        m.code += [movr(8, 0), r.choice((I(0x71, 1, 0, r.choice((0, 7, 8))), I(0x72, 0, 0, 0, 1), I(0x79, 1, 0)))]
+        m.code += [mov(4, r.choice((8, 8, 8, 16, 0, 100)))] if r.random() < 0.95 else [I(0x61, 4, 6, 0)]
+        m.code.append(kcall("bpf_dynptr_slice" if r.random() < 0.95 else "bpf_dynptr_slice_rdwr"))
+        m.code += [I(0x15, 0, 0, 2, 0)] if r.random() < 0.9 else []
+        m.code += [I(0x71, 1, 0, r.choice((0, 7, 7, 8)))] if r.random() < 0.9 else [movr(8, 0), I(0x72, 0, 0, 0, 1)]
     elif what < 0.45:
-        m.code += [*first, *place(2, r.choice((-32, -48))), kcall("bpf_dynptr_clone")]
+        m.code += [*first, *place(2, r.choice((-80, -96, -112))), kcall("bpf_dynptr_clone")]
     elif what < 0.55:
         m.code += [*first, mov(2, 1), mov(3, 8), kcall("bpf_dynptr_adjust")]
     elif what < 0.7:
@@ -145,24 +146,37 @@ def _dynptr_use(m: Maker) -> None:
 
 
 def regions(rng: random.Random) -> Code:
-    """RCU, preemption and interrupts: balanced, nested, forgotten, in functions, around helpers."""
+    """RCU, preemption and interrupts: mostly balanced, some nested wrongly or forgotten, around packet loads."""
     m = Maker(rng)
     m.code.append(movr(6, 1))
     m.scalar(7)
-    for _ in range(rng.randrange(1, 7)):
+    slots = rng.sample((-8, -16, -24), 3)
+    opened: list[Code] = []
+    for _ in range(rng.randrange(1, 5)):
         what = rng.random()
-        if what < 0.6:
-            name = rng.choice(("bpf_rcu_read_lock", "bpf_rcu_read_unlock", "bpf_preempt_disable", "bpf_preempt_enable"))
-            m.code.append(kcall(name))
+        if what < 0.3 and [kcall("bpf_rcu_read_unlock")] not in opened:
+            _open(m, opened, [kcall("bpf_rcu_read_lock")], [kcall("bpf_rcu_read_unlock")])
+        elif what < 0.5:
+            _open(m, opened, [kcall("bpf_preempt_disable")], [kcall("bpf_preempt_enable")])
+        elif what < 0.7 and slots:
+            at = place(1, slots.pop())
+            _open(m, opened, [*at, kcall("bpf_local_irq_save")], [*at, kcall("bpf_local_irq_restore")])
         elif what < 0.75:
-            m.code += [*place(1, -8 * rng.choice((1, 2, 3))), kcall("bpf_local_irq_save")]
-        elif what < 0.9:
-            m.code += [*place(1, -8 * rng.choice((1, 2, 3))), kcall("bpf_local_irq_restore")]
-        elif what < 0.93:
             m.code.append(I(0x20, 0, 0, 0, 0))
         else:
-            m.branch(lambda: m.code.append(kcall(rng.choice(("bpf_preempt_disable", "bpf_preempt_enable")))))
+            m.branch(lambda: m.code.append(I(0x07, 7, 0, 0, 1)))
+        if opened and rng.random() < 0.5:
+            m.code += opened.pop()
+    if opened and rng.random() < 0.1:
+        rng.shuffle(opened)
+    for close in reversed(opened if rng.random() < 0.9 else opened[1:]):
+        m.code += close
     return m.end()
+
+
+def _open(m: Maker, opened: list[Code], begin: Code, close: Code) -> None:
+    m.code += begin
+    opened.append(close)
 
 
 def anykfunc(rng: random.Random) -> Code:
@@ -174,6 +188,8 @@ def anykfunc(rng: random.Random) -> Code:
             m.code.append(I(0x7A, 10, 0, -off, 7))
     for _ in range(rng.randrange(1, 3)):
         row = rng.choice(kfuncs.ROWS)
+        while rng.random() < 0.8 and (row.has("sleeps") or row.name.startswith(("bpf_res", "bpf_wq", "bpf_xdp", "__"))):
+            row = rng.choice(kfuncs.ROWS)
         name = row.name if rng.random() < 0.95 else rng.choice(("bpf_task_acquire", "bpf_obj_new_impl"))
         for number, param in enumerate(row.params, 1):
             _argument(m, number, param.kind)
