@@ -67,7 +67,8 @@ class ProgramCoverage:
         for slot, insn, _ in extended.walk(insns):
             second = insns[slot + 1] if extended.is_wide(insn) and slot + 1 < len(insns) else None
             target = f"insn {targets[slot]}" if slot in targets else None
-            text = format_insn(insn, second, map_name=self.maps.get(slot), target=target)
+            text = format_insn(insn, second, map_name=self.maps.get(slot), target=target,
+                               kfunc=self.program.kfuncs.get(slot))  # fmt: skip
             yield self._line(slot, text, insn.row is not None and insn.row.kind is Kind.BRANCH, True)
 
     def _classic_rows(self, program: ClassicProgram) -> Iterator[Line]:

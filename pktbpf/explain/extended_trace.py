@@ -81,8 +81,9 @@ def insn_text(program: Program, slot: int) -> str:
     names = extended_print.map_names({s: getattr(m, "spec", m) for s, m in program.maps.items()})
     target = extended_print.targets_of(program).get(slot)
     return extended_print.format_insn(
-        insn, second, map_name=names.get(slot), target=f"insn {target}" if target is not None else None
-    )
+        insn, second, map_name=names.get(slot), target=f"insn {target}" if target is not None else None,
+        kfunc=program.kfuncs.get(slot),
+    )  # fmt: skip
 
 
 def _note(

@@ -165,7 +165,8 @@ def insn_line(program: Program, number: int) -> str:
     insns = program.insns
     used = program.maps.get(number)
     name = str(getattr(getattr(used, "spec", used), "name", "") or "") or None
-    return format_insn(insns[number], insns[number + 1] if number + 1 < len(insns) else None, map_name=name)
+    return format_insn(insns[number], insns[number + 1] if number + 1 < len(insns) else None, map_name=name,
+                       kfunc=program.kfuncs.get(number))  # fmt: skip
 
 
 def short(source: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
+from dataclasses import replace
 
 from pktbpf.errors import UsageError
 from pktbpf.program import Program, Verified
@@ -49,6 +50,7 @@ def verify(
     if log_level & ~7:
         raise UsageError(f"log level {log_level} is not made of 1, 2 and 4")
     types = Kernel(kernel_btf) if kernel_btf is not None else None
+    program = _named(program, types)
     check = _Check(program, privilege, profile(kernel), log_level, cpus, types)
     try:
         check.run()
@@ -56,6 +58,17 @@ def verify(
         raise check.refused(problem) from problem
     accesses = check.walk.facts.accesses if check.walk is not None and check.walk.facts is not None else {}
     return Verified(program, facts=accesses, log=check.log.text if check.log is not None else "")
+
+
+def _named(program: Program, types: Kernel | None) -> Program:
+    """The program with names for those calls of kernel functions that have only the number of a kernel's type."""
+    found = {}
+    for slot, insn in enumerate(program.insns):
+        if insn.code == 0x85 and insn.src == 2 and insn.imm > 0 and not insn.off and slot not in program.kfuncs:
+            name = types.function(insn.imm) if types is not None else ""
+            if name:
+                found[slot] = name
+    return replace(program, kfuncs={**program.kfuncs, **found}) if found else program
 
 
 class _Check:

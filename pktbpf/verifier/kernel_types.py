@@ -117,6 +117,13 @@ class Kernel:
         """Id of the structure or union called `name`, 0 if there is none."""
         return self.find(name, STRUCT, UNION)
 
+    def function(self, number: int) -> str:
+        """Name of the function with this id, empty for anything else."""
+        if number >= len(self.types):
+            return ""
+        record = self.types.type(number)
+        return record.name if record.kind == FUNC else ""
+
     def named(self, number: int) -> tuple[str, int]:
         """A structure as registers hold it: its name, and its id where the name alone would mean another."""
         name = self.types.type(number).name

@@ -18,6 +18,7 @@ from pktbpf.verifier.state import (
     DYNPTR,
     DYNPTR_BYTE,
     INVALID,
+    ITER_BYTE,
     MAP_KEY,
     MAP_PTR,
     MAP_VALUE,
@@ -41,8 +42,10 @@ _RANGES = (
 )  # fmt: skip
 
 
-def insn_text(insn: Insn, second: Insn | None = None) -> str:
-    """`(b7) r0 = 0`, without a line end."""
+def insn_text(insn: Insn, second: Insn | None = None, kfunc: str | None = None) -> str:
+    """`(b7) r0 = 0`, without a line end. kfunc: name of the kernel function that is called."""
+    if kfunc is not None:
+        return f"({insn.code:02x}) call {kfunc}#{insn.imm}"
     row = insn.row or _row_by_opcode(insn)
     head = f"({insn.code:02x}) "
     if row is None:
@@ -189,9 +192,17 @@ def _stack_text(frame: Frame, slots: int) -> str:
         elif types[0] == DYNPTR_BYTE and index + 1 < len(frame.stack):
             out += f" fp{-8 * (index + 2)}=" + _dynptr_text(frame.stack[index + 1][1])
             skip = True
+        elif types[0] == ITER_BYTE and spill is not None:
+            # Only the upper slot, which holds the reference, stands for the iterator.
+            out += f"{place}{_iterator_text(spill)}" if spill.ref else ""
         else:
             out += place + types
     return out
+
+
+def _iterator_text(reg: Reg) -> str:
+    name, phase, depth = reg.obj
+    return f"iter_{name}(ref_id={reg.ref},state={phase},depth={depth})"
 
 
 def _dynptr_text(reg: Reg | None) -> str:

@@ -94,3 +94,21 @@ def test_the_kernel_beside_ours() -> None:
     assert any("map[id:" in line["disasm"] for line in both["xlated"])
     side = call("prog", "dump", COUNTS, "--kernel").stdout
     assert " | " in side
+
+
+@pytest.mark.kernel
+def test_bytes_with_this_kernels_numbers_of_its_functions(tmp_path: Path) -> None:
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        pytest.skip("this kernel has no BTF")
+    text, raw = tmp_path / "loop.ebpf", tmp_path / "loop.bin"
+    text.write_text(
+        "r1 = r10\nr1 += -8\nr2 = 0\nr3 = 5\ncall bpf_iter_num_new\nr1 = r10\nr1 += -8\n"
+        "call bpf_iter_num_destroy\nr0 = 0\nexit\n"
+    )
+    made = CliRunner().invoke(cli, ["asm", str(text), "-o", str(raw)])
+    assert made.exit_code == 0, made.output
+    assert "the numbers of the running kernel" in made.stderr
+    assert raw.read_bytes()[4 * 8 + 4 : 5 * 8] != bytes(4)
+    judged = CliRunner().invoke(cli, ["verify", str(raw)])
+    assert judged.exit_code == 0, judged.output
+    assert judged.stdout.startswith("accepted: 10 instructions")

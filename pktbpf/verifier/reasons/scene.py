@@ -78,6 +78,7 @@ class Scene:
         self.walk = walk
         self.path = path
         self.trail = trail
+        self._kfuncs = walk.layout.kfuncs if walk is not None else {}
         self.frames: list[Frame] = walk.state.frames if walk is not None else []
         self.depth = len(self.frames) - 1
         self.regs: list[Reg] = []
@@ -99,7 +100,7 @@ class Scene:
     def text(self, index: int) -> str:
         """An instruction without its opcode: `r0 = 0`."""
         second = self.insns[index + 1] if index + 1 < len(self.insns) else None
-        return insn_text(self.insns[index], second).split(") ", 1)[1]
+        return insn_text(self.insns[index], second, self._kfuncs.get(index)).split(") ", 1)[1]
 
     def place(self, index: int) -> str:
         """`instruction 9`, with the name of the file and the line where they are known."""
