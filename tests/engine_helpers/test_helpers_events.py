@@ -129,15 +129,6 @@ def test_timers_fire_on_the_clock_of_the_packets(engine: str) -> None:
     assert side.maps["out"][2] == SECOND + 2500
 
 
-@pytest.mark.kernel
-def test_the_kernel_takes_the_program_with_timers() -> None:
-    try:
-        syscall.available()
-    except KernelUnavailable as why:
-        pytest.skip(f"the live kernel cannot be asked: {why}")
-    Live({"main": assemble(_timer_steps(), TIMERS)}, TIMERS).close()
-
-
 DRAIN = {"user": Spec("USER_RINGBUF", 0, 0, 4096)}
 SAMPLES = [(b"one", False), (b"skipped", True), (b"four", False), (b"", False), (b"seven..", False), (b"last", False)]
 

@@ -1,7 +1,8 @@
-"""What programs hand out, beside a live consumer: perf events, ring buffer records, lines of the trace pipe.
+"""What programs hand out, beside a live consumer: perf events, ring buffer records, lines of the trace pipe; timers.
 
 The kernel's side has real readers: events on every processor with mapped rings, mapped ring buffer pages, a trace
-instance. Both engines must hand out the same bytes, with the same answers, in the same order.
+instance. Both engines must hand out the same bytes, with the same answers, in the same order. The timers of the kernel
+have real time to fire in; ours are told that as much has gone by.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import os
 import random
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from helper_compare import trim
 from helper_generate import Generator
-from helper_lab import Ours, Spec, assemble, one_processor, possible_cpus
+from helper_lab import ETHERNET, Ours, Spec, assemble, one_processor, possible_cpus
 from helper_live import Live, Shelf, create
 from helper_pieces import SPECS
 from trace_pipe import TracePipe
@@ -44,9 +46,11 @@ from pktbpf.asm.builder import (
     jmp_imm,
     label,
     ld_abs,
+    ld_func,
     ld_imm64,
     ld_map,
     ld_map_value,
+    ldx_mem,
     mov64_imm,
     mov64_reg,
     st_mem,
@@ -66,6 +70,7 @@ def shelf() -> Iterator[Shelf]:
     try:
         syscall.available()
         made = Shelf()
+        made.map("perf", SPECS["perf"], SPECS)
     except KernelUnavailable as why:
         pytest.skip(f"the live kernel cannot be asked: {why}")
     yield made
@@ -228,3 +233,61 @@ def test_lines_are_those_of_the_trace_pipe(
         assert _HASHED.sub("hashed", shown) == _HASHED.sub("hashed", want), f"seed {seed}"
         printed += len(got)
     assert printed > 500
+
+
+# ---- timers
+
+TIMED = {"timed": Spec("HASH", 4, 24, 3, special="timer")}
+INSERT, INIT, CALLBACK, SHORT, LONG, CANCEL, DELETE, READ = range(8)
+PAUSE, HOURS = 20_000_000, 1 << 46  # nanoseconds: between two packets; a timer that does not fire here
+
+
+def timer_program() -> list[Any]:
+    """The packet's first byte says what to do, the second with which key; the answer comes back. A callback adds 1 to
+    its value and starts again after a millisecond until there are 3 more."""
+    steps = [mov64_reg(R6, R1), ld_abs(B, 0), mov64_reg(R7, R0), ld_abs(B, 1), stx_mem(DW, R10, R0, -8)]
+    steps += [st_mem(DW, R10, at, 0) for at in (-32, -24, -16)]
+    steps += [jmp_imm(JNE, R7, INSERT, "find"), ld_map(R1, "timed"), *_at(R2, -8), *_at(R3, -32), mov64_imm(R4, 1)]
+    steps += [call("map_update_elem"), exit_()]
+    steps += [label("find"), jmp_imm(JNE, R7, DELETE, "value"), ld_map(R1, "timed"), *_at(R2, -8)]
+    steps += [call("map_delete_elem"), exit_(), label("value"), ld_map(R1, "timed"), *_at(R2, -8)]
+    steps += [call("map_lookup_elem"), jmp_imm(JNE, R0, 0, "there"), mov64_imm(R0, 99), exit_()]
+    steps += [label("there"), mov64_reg(R8, R0), mov64_reg(R1, R8), alu64_imm(ADD, R1, 8)]
+    steps += [jmp_imm(JNE, R7, INIT, "callback"), ld_map(R2, "timed"), mov64_imm(R3, 1), call("timer_init"), exit_()]
+    steps += [label("callback"), jmp_imm(JNE, R7, CALLBACK, "start"), ld_func(R2, "fired")]
+    steps += [call("timer_set_callback"), exit_(), label("start"), ld_imm64(R2, 1_000_000), mov64_imm(R3, 0)]
+    steps += [jmp_imm(JEQ, R7, SHORT, "go"), jmp_imm(JNE, R7, LONG, "cancel"), ld_imm64(R2, HOURS), label("go")]
+    steps += [call("timer_start"), exit_(), label("cancel"), jmp_imm(JNE, R7, CANCEL, "read"), call("timer_cancel")]
+    steps += [exit_(), label("read"), ldx_mem(DW, R0, R8, 0), exit_()]
+    steps += [label("fired"), ldx_mem(DW, R2, R3, 0), alu64_imm(ADD, R2, 1), stx_mem(DW, R3, R2, 0)]
+    steps += [alu64_imm(AND, R2, 3), jmp_imm(JEQ, R2, 0, "last"), mov64_reg(R1, R3), alu64_imm(ADD, R1, 8)]
+    steps += [mov64_imm(R2, 1_000_000), mov64_imm(R3, 0), call("timer_start"), label("last"), mov64_imm(R0, 0), exit_()]
+    return steps
+
+
+def _at(register: int, offset: int) -> list[Any]:
+    return [mov64_reg(register, R10), alu64_imm(ADD, register, offset)]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("seed", range(3))
+def test_timers_beside_those_of_the_kernel(shelf: Shelf, cpu: int, seed: int) -> None:
+    chance = random.Random(seed)
+    programs = {"main": assemble(timer_program(), TIMED)}
+    live, sides = Live(programs, TIMED, shelf), [Ours(programs, TIMED, cpu, engine) for engine in ENGINES]
+    fired = 0
+    wanted = [INSERT, INIT, CALLBACK, SHORT, READ, SHORT, CANCEL, READ]
+    wanted += chance.choices(range(8), weights=(3, 3, 3, 4, 1, 1, 1, 3), k=50)
+    for step, do in enumerate(wanted):
+        frame = bytes((do, chance.randrange(3) if step >= 8 else 0)) + bytes(30)
+        answer, _ = live.once(frame)
+        for side in sides:
+            moment = 10**18 + step * PAUSE
+            got = side.filter.outcome(ETHERNET + frame, start=14, mac_offset=-14, timestamp=moment)
+            assert int(got.verdict[0]) == answer, f"seed {seed}, step {step}: {frame[:2].hex()}"
+        fired += do == READ and answer not in (0, 99)
+        time.sleep(PAUSE / 1e9)
+    want = live.contents()
+    live.close()
+    assert all(side.contents() == want for side in sides)
+    assert fired > 3
