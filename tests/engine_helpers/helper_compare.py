@@ -1,11 +1,13 @@
 """Random programs on both sides, seed by seed: `python helper_compare.py CPU FIRST LAST ENGINE [kernel]`.
 
 Compared are kept lengths through SO_ATTACH_BPF, return values of BPF_PROG_TEST_RUN, and what all maps hold at the end.
-The live kernel's BPF_PROG_LOAD decides which programs count.
+The live kernel's BPF_PROG_LOAD decides which programs count. With `verifier` for an ENGINE its word is compared with
+our verifier's instead.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,8 @@ from helper_live import Live, Shelf
 from kernel_generate import KernelGenerator
 from workers import work
 
+from pktbpf.errors import ProgramRefused
+from pktbpf.filter import verify
 from pktbpf.kernel import syscall
 from pktbpf.kernel.perf_events import unpadded
 
@@ -49,6 +53,24 @@ def difference(
     return "; ".join(told(name, a, b) for name, a, b in zip(ANSWERS, want, got, strict=True) if a != b)
 
 
+def admission(seed: int, cpu: int, shelf: Shelf, generator: type[Generator] = Generator) -> str | None:
+    """What the verifiers disagree about, "" for nothing, None where the kernel's fails by itself (EFAULT)."""
+    programs, specs = generator(seed).case()
+    kernel = 0
+    try:
+        Live(programs, specs, shelf).close()
+    except syscall.LoadRefused as refused:
+        kernel = refused.errno or 0
+    if kernel == errno.EFAULT:
+        return None
+    try:
+        for program in Ours(programs, specs, cpu).programs.values():
+            verify(program)
+    except ProgramRefused as refusal:
+        return "" if kernel == refusal.errno else f"kernel errno {kernel}, pktbpf {refusal}"
+    return f"kernel errno {kernel}, pktbpf accepts" if kernel else ""
+
+
 def trim(want: dict[str, Any], got: dict[str, Any], specs: Mapping[str, Spec]) -> None:
     """Take perf's padding off the kernel's events where their size is that of ours."""
     for name, spec in specs.items():
@@ -68,4 +90,7 @@ def told(name: str, want: Any, got: Any) -> str:
 if __name__ == "__main__":
     shelves = Shelf()
     kind = KernelGenerator if sys.argv[5:] == ["kernel"] else Generator
-    work(lambda seed, cpu: difference(seed, sys.argv[4], cpu, shelves, kind))
+    if sys.argv[4] == "verifier":
+        work(lambda seed, cpu: admission(seed, cpu, shelves, kind))
+    else:
+        work(lambda seed, cpu: difference(seed, sys.argv[4], cpu, shelves, kind))

@@ -20,6 +20,8 @@ from pktbpf.isa.extended import Insn
 from pktbpf.kernel.affinity import one_processor
 from pktbpf.kernel.maps import possible_cpus
 from pktbpf.maps.face import Map
+from pktbpf.objfile.btf_info import FunctionInfo
+from pktbpf.objfile.values import ProgramBtf
 from pktbpf.program import MapSpec, Program, trust
 
 LOCK_VALUE, TIMER_VALUE = 16, 24  # bytes of the values that BTF describes
@@ -85,6 +87,10 @@ def btf() -> bytes:
     return head + types + text
 
 
+TYPES = btf()
+STATIC = FunctionInfo(3, "f", "static", True, ())  # what all functions of a program are
+
+
 def functions(insns: Sequence[Insn]) -> list[int]:
     """First slots of the main program and of all subprograms and callbacks."""
     starts = {0}
@@ -111,7 +117,7 @@ class Ours:
         self.specs, self.maps = specs, {}
         for name, spec in specs.items():
             self.maps[name] = self._make(name, spec, cpus)
-        bound = {name: self._bind(program) for name, program in programs.items()}
+        self.programs = bound = {name: self._bind(program) for name, program in programs.items()}
         for name, spec in specs.items():
             for index, target in spec.slots.items():
                 self.maps[name].update(struct.pack("<I", index), self.maps[target])
@@ -125,11 +131,10 @@ class Ours:
 
     def _make(self, name: str, spec: Spec, cpus: int) -> Map:
         inner = self.maps[spec.inner] if spec.inner else None
-        lock = 8 if spec.special == "lock" else None
-        timers = ((8, 16),) if spec.special == "timer" else ()
+        fields = {"lock": (("spin_lock", 8, 4),), "timer": (("timer", 8, 16),), "kptr": (("kptr", 8, 8),)}
         made = Map(
             spec.kind, spec.key_size, spec.value_size, spec.max_entries, spec.flags, name, inner=inner,
-            possible_cpus=cpus, special=timers, spin_lock=lock,
+            possible_cpus=cpus, fields=fields.get(spec.special, ()),
         )  # fmt: skip
         for key, value in spec.entries:
             made.update(key, value)
@@ -141,7 +146,8 @@ class Ours:
 
     def _bind(self, program: Program) -> Program:
         maps = {slot: self.maps[spec.name] for slot, spec in program.maps.items()}
-        return Program(program.insns, maps=maps, kfuncs=program.kfuncs)
+        types = ProgramBtf(TYPES, dict.fromkeys(functions(program.insns), STATIC))
+        return Program(program.insns, maps=maps, kfuncs=program.kfuncs, btf=types)
 
     def run(self, packets: Iterable[bytes]) -> list[int]:
         """Kept bytes of each packet on a unix socket, -1 for a dropped one."""

@@ -14,6 +14,7 @@ from helper_compare import difference, observe
 from helper_generate import Generator
 from helper_lab import Ours, one_processor
 from helper_live import Shelf
+from helper_pieces import SPECS
 from record_cases import CASES, summary
 from workers import share
 
@@ -21,7 +22,7 @@ from pktbpf.engine.base import Env
 from pktbpf.errors import KernelUnavailable
 from pktbpf.kernel import syscall
 
-QUICK, PLAIN, LONG = 21_000, 400, int(os.environ.get("PKTBPF_HELPER_PROGRAMS", "40000"))
+QUICK, PLAIN, ADMITTED, LONG = 21_000, 400, 3000, int(os.environ.get("PKTBPF_HELPER_PROGRAMS", "40000"))
 SCRIPT = Path(__file__).with_name("helper_compare.py")
 
 
@@ -29,9 +30,10 @@ SCRIPT = Path(__file__).with_name("helper_compare.py")
 def _kernel() -> None:
     try:
         syscall.available()
+        shelf = Shelf()
+        shelf.map("perf", SPECS["perf"], SPECS)
     except KernelUnavailable as why:
         pytest.skip(f"the live kernel cannot be asked: {why}")
-    shelf = Shelf()
     with one_processor() as cpu:
         difference(0, "interpreter", cpu, shelf)  # compiles, once for all processes
     shelf.close()
@@ -47,6 +49,13 @@ def test_the_interpreter_agrees_with_the_kernel() -> None:
 @pytest.mark.usefixtures("_kernel")
 def test_the_reference_engine_agrees_with_the_kernel() -> None:
     assert share(SCRIPT, range(QUICK, QUICK + PLAIN), "reference") > 0.9 * PLAIN
+
+
+@pytest.mark.kernel
+@pytest.mark.usefixtures("_kernel")
+@pytest.mark.parametrize("more", [(), ("kernel",)], ids=["helpers", "functions"])
+def test_the_verifiers_agree(more: tuple[str, ...]) -> None:
+    assert share(SCRIPT, range(ADMITTED), "verifier", *more) > 0.95 * ADMITTED
 
 
 @pytest.mark.kernel
