@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-QUESTIONS = ("end_to_end", "hot_loop", "maps", "memory", "startup")
+QUESTIONS = ("end_to_end", "hot_loop", "maps", "memory", "startup", "verifier")
 
 
 def main() -> None:

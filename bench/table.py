@@ -16,6 +16,7 @@ TITLES = {
     "maps": "Maps: a capture of {packets:,} packets counted by protocol, {flows:,} flows in a hash table",
     "memory": "Peak memory of a replay",
     "startup": "Start-up, whole process",
+    "verifier": "The verifier, ratio to the live kernel's own for the same program and steps",
 }
 
 

@@ -42,13 +42,21 @@ class Loaded:
         syscall.LoadRefused, KernelUnavailable, OSError (a map that the kernel refuses)."""
         if id(program) not in self._programs:
             self._held.append(program)
-            types = self._btf(program)
-            code = _encode(numbered(program), {slot: self.map(spec, types) for slot, spec in program.maps.items()})
-            self._programs[id(program)] = syscall.load_program(
-                code, license=program.license, name=program.name, btf_fd=types,
-                func_info=program.btf.func_info if types else b"", line_info=program.btf.line_info if types else b"",
-            )  # fmt: skip
+            code, options = self._parts(program)
+            self._programs[id(program)] = syscall.load_program(code, name=program.name, **options)
         return self._programs[id(program)]
+
+    def log(self, program: Program, level: int = 4) -> tuple[int, str]:
+        """(0 or errno, log) of the live verifier at `level`, bits as in BPF_PROG_LOAD. Raises as `program` does."""
+        code, options = self._parts(program)
+        return syscall.program_log(code, level=level, **options)
+
+    def _parts(self, program: Program) -> tuple[bytes, dict[str, Any]]:
+        """Code and what goes with it into BPF_PROG_LOAD."""
+        types = self._btf(program)
+        code = _encode(numbered(program), {slot: self.map(spec, types) for slot, spec in program.maps.items()})
+        debug = {"func_info": program.btf.func_info, "line_info": program.btf.line_info} if types else {}
+        return code, {"license": program.license, "btf_fd": types, **debug}
 
     def _btf(self, program: Program) -> int:
         """The file descriptor of the program's types, 0 without any or where the kernel takes none such."""

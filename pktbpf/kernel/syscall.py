@@ -167,14 +167,19 @@ def load_btf(raw: bytes) -> int:
     return bpf(BTF_LOAD, struct.pack("<QQIII", address(types), 0, len(raw), 0, 0))[0]
 
 
-def program_log(insns: bytes, *, level: int = 2, license: str = "GPL", log_size: int = 1 << 22) -> tuple[int, str]:
+def program_log(
+    insns: bytes, *, level: int = 2, license: str = "GPL", log_size: int = 1 << 22, btf_fd: int = 0,
+    func_info: bytes = b"", line_info: bytes = b"",
+) -> tuple[int, str]:  # fmt: skip
     """The verifier's log at `level`: (0 or errno, log). The program is unloaded again at once."""
     code = ctypes.create_string_buffer(insns, max(len(insns), 1))
     terms = ctypes.create_string_buffer(license.encode())
     log = ctypes.create_string_buffer(log_size)
+    infos, lines = (ctypes.create_string_buffer(raw, max(len(raw), 1)) for raw in (func_info, line_info))
     attr = struct.pack(
-        "<IIQQIIQ", PROG_TYPE_SOCKET_FILTER, len(insns) // 8, address(code), address(terms), level, log_size,
-        address(log),
+        "<IIQQIIQII16sIIIIQIIQI", PROG_TYPE_SOCKET_FILTER, len(insns) // 8, address(code), address(terms), level,
+        log_size, address(log), 0, 0, b"", 0, 0, btf_fd, 8 if func_info else 0, address(infos) if func_info else 0,
+        len(func_info) // 8, 16 if line_info else 0, address(lines) if line_info else 0, len(line_info) // 16,
     )  # fmt: skip
     try:
         os.close(bpf(PROG_LOAD, attr)[0])

@@ -101,6 +101,8 @@ class Layout:
         """Collect call targets; the first structural phase."""
         starts = {0}
         for index, insn in enumerate(self.insns):
+            if insn.code != 0x85 and insn.code != 0x18:
+                continue
             local = is_call(insn, 1) or (is_function_address(insn) and self.rules.function_pointers)
             if not local and not (is_call(insn, 2) and self.rules.function_pointers):
                 continue
@@ -144,7 +146,7 @@ class Layout:
         function = self.functions[0]
         for index, insn in enumerate(self.insns):
             code = insn.code
-            if is_call(insn, 0) and insn.imm == TAIL_CALL:
+            if code == 0x85 and insn.imm == TAIL_CALL and not insn.src:
                 function.tail_call = True
             if code & 7 == 0 and code & 0xE0 in (0x20, 0x40):
                 function.ld_abs = True

@@ -40,11 +40,6 @@ class Wanted:
         self.slots = [0] * 8
 
     @property
-    def has_slots(self) -> bool:
-        """Whether a stack slot is among it, which any store or load may be about."""
-        return any(self.slots)
-
-    @property
     def empty(self) -> bool:
         """Nothing is left to find in the frames down to the current one."""
         last = self.frame + 1
@@ -136,7 +131,7 @@ def _back_through(
     """Backwards over the instructions since one checkpoint; True when everything was found."""
     history = state.history
     left = len(history)
-    insns, touched = walk.insns, walk.touched
+    insns, touched, stores = walk.insns, walk.touched, walk.stores
     log = walk.log
     first = state.first
     size = len(insns)
@@ -152,7 +147,7 @@ def _back_through(
             if (
                 mask < 0
                 or wanted.regs[wanted.frame] & mask
-                or wanted.has_slots
+                or (stores[index] and any(wanted.slots))
                 or (step is not None and step[4])
             ):
                 _step_back(walk, insns[index], index, following, step, wanted)
@@ -173,8 +168,10 @@ def _back_through(
 
 def touched_registers(insn: Insn) -> int:
     """Bit mask of registers without any of which an instruction means nothing to a search back; -1 for one that always
-    does something, such as a call. Slots and links are apart from this."""
+    does something, such as a call. Slots, which stores are about, and links are apart from this."""
     code, kind, operation = insn.code, insn.code & 7, insn.code & 0xF0
+    if kind in (4, 7) and operation != 0xB0 and (not code & 8 or operation == 0xD0):
+        return 0  # the same register is wanted before as after
     if kind in (5, 6):
         if operation in (0x80, 0x90):
             return -1

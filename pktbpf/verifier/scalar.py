@@ -9,6 +9,7 @@ verdict may hang on a bound that is not found.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pktbpf.verifier import tnum
 from pktbpf.verifier.tnum import M32, M64
@@ -199,6 +200,7 @@ def _deduce_mixed(s: Scalar, extended: bool) -> Scalar:
     return (value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32)
 
 
+@lru_cache(maxsize=1 << 16)
 def sync(s: Scalar, reach: Reach = NEWEST) -> Scalar:
     """Everything that bits and ranges teach each other, to the kernel's depth: three rounds, then the bits again."""
     crosses, extended = reach.crosses_sign, reach.extended_halves
@@ -254,6 +256,7 @@ def cut(s: Scalar, size: int) -> Scalar:
     return (value, mask, signed64(ulo), signed64(uhi), ulo, uhi, slo32, shi32, ulo32, uhi32)
 
 
+@lru_cache(maxsize=1 << 14)
 def truncate(s: Scalar, size: int) -> Scalar:
     """The same, synchronised."""
     return sync(cut(s, size))

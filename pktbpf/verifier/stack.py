@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pktbpf.verifier.walk import Walk
 
 MAX_VARIABLE_OFFSET = 1 << 29
+_WHOLE = SPILL * 8
 
 
 def grow(walk: Walk, frame: Frame, size: int) -> None:
@@ -169,6 +170,9 @@ def _fence_store(walk: Walk, slot: Slot, reg: Reg | None, size: int) -> None:
 
 
 def _save(walk: Walk, frame: Frame, position: int, reg: Reg, size: int) -> None:
+    if size == 8:
+        frame.stack[position] = (_WHOLE, reg)
+        return
     below = frame.stack[position][0][: 8 - size]
     below = _without_misc(below) if walk.profile.zero_spills else _scrubbed(below)
     frame.stack[position] = (below + SPILL * size, reg)
@@ -281,7 +285,7 @@ def _read_fixed(walk: Walk, frame: Frame, offset: int, size: int, target: int) -
     types, spill = frame.stack[position]
     if types[7] == SPILL:
         assert spill is not None
-        whole = types == SPILL * 8
+        whole = types == _WHOLE
         if size == 8 and whole:
             if target >= 0:
                 walk.regs[target] = spill

@@ -106,6 +106,7 @@ class Walk:
         self.ops: list[Op] = decode(self.insns, self.always_precise)
         self.live = StackLiveness(layout)
         self.touched = [touched_registers(insn) for insn in self.insns]
+        self.stores = [insn.code & 7 in (2, 3) for insn in self.insns]
         self.has_fastcall = any(layout.fastcall)
         self.pending: list[tuple[State, int, int, int]] = []
         self.explored = Explored(self)
