@@ -11,6 +11,7 @@ import numpy as np
 
 from pktbpf.abi.kfuncs import NUMBERS as KFUNCS
 from pktbpf.engine.arith import M8, M32, U0, U32
+from pktbpf.engine.base import Fault
 from pktbpf.engine.common_helpers import F_CALL as _CALL
 from pktbpf.engine.common_helpers import R1, R2, R3
 from pktbpf.engine.memory import CONTEXT_REGION, argument, reach
@@ -31,8 +32,12 @@ STRINGS = frozenset({
 
 LONGEST = 65536  # XATTR_SIZE_MAX
 ENOENT, E2BIG, EFAULT, ERANGE = (np.int64(-n) for n in (2, 7, 14, 34))
+# A search that compares more characters than this counts as one that never ends: the square of LONGEST takes seconds.
+MOST_STEPS = 1 << 24
+TOO_LONG = np.int64(-1 << 40)
 _NONE = np.int64(-1)
-_LONGEST, _U1 = np.uint64(LONGEST), np.uint64(1)
+_BUDGET = int(Fault.BUDGET)
+_LONGEST, _MOST_STEPS, _U1, _U63 = (np.uint64(n) for n in (LONGEST, MOST_STEPS, 1, 63))
 _A, _Z, _CASE = np.int64(65), np.int64(90), np.int64(32)
 _CONTEXT = np.uint64(CONTEXT_REGION)
 
@@ -131,37 +136,38 @@ def _length(text: Scalar, count: Scalar, block: Scalar) -> Scalar:
 
 
 @hot
-def _in_set(byte: Scalar, members: Scalar, block: Scalar) -> Scalar:
-    """1 for a byte of the string `members`, 0 for none, -errno."""
-    at = U0
-    while at < _LONGEST:
-        member = _byte(members + at, block)
-        if member < 0:
-            return EFAULT
-        if member == byte:
-            return np.int64(1)
-        if member == 0:
-            return np.int64(0)
-        at += _U1
-    return E2BIG
-
-
-@hot
 def _span(text: Scalar, members: Scalar, inside: Scalar, block: Scalar) -> Scalar:
-    """strspn (inside=True), strcspn: how many first characters are, or are not, of the set."""
+    """strspn (inside=True), strcspn: how many first characters are, or are not, of the set.
+
+    The set is read once, into four words of bits, up to its end, a fault or the limit; that end is the answer for a
+    character that is not among those before it.
+    """
     if not _readable(text) or not _readable(members):
         return ERANGE
+    low, second, third, high, at, end = U0, U0, U0, U0, U0, E2BIG
+    while at < _LONGEST:
+        byte = _byte(members + at, block)
+        if byte <= 0:
+            end = EFAULT if byte < 0 else np.int64(0)
+            break
+        bit = _U1 << (np.uint64(byte) & _U63)
+        quarter = byte >> 6
+        low |= bit if quarter == 0 else U0
+        second |= bit if quarter == 1 else U0
+        third |= bit if quarter == 2 else U0
+        high |= bit if quarter == 3 else U0
+        at += _U1
     at = U0
     while at < _LONGEST:
         byte = _byte(text + at, block)
-        if byte < 0:
-            return EFAULT
-        if byte == 0:
-            return np.int64(at)
-        member = _in_set(byte, members, block)
-        if member < 0:
-            return member
-        if (member == 1) != inside:
+        if byte <= 0:
+            return EFAULT if byte < 0 else np.int64(at)
+        quarter = byte >> 6
+        word = low if quarter == 0 else second if quarter == 1 else third if quarter == 2 else high
+        member = (word >> (np.uint64(byte) & _U63)) & _U1 != U0
+        if not member and end < 0:
+            return end
+        if member != inside:
             return np.int64(at)
         at += _U1
     return E2BIG
@@ -169,10 +175,10 @@ def _span(text: Scalar, members: Scalar, inside: Scalar, block: Scalar) -> Scala
 
 @hot
 def _search(text: Scalar, part: Scalar, length: Scalar, block: Scalar) -> Scalar:
-    """strnstr: where `part` first stands within the first `length` characters."""
+    """strnstr: where `part` first stands within the first `length` characters; TOO_LONG for a search without end."""
     if not _readable(text) or not _readable(part):
         return ERANGE
-    at = U0
+    at, steps = U0, U0
     while at < _LONGEST:
         inner = U0
         while at + inner <= length and inner < _LONGEST:
@@ -191,6 +197,9 @@ def _search(text: Scalar, part: Scalar, length: Scalar, block: Scalar) -> Scalar
             if byte != wanted:
                 break
             inner += _U1
+        steps += inner
+        if steps > _MOST_STEPS:
+            return TOO_LONG
         if inner == _LONGEST:
             return E2BIG
         if at + inner == length:
@@ -230,4 +239,5 @@ def call_strings(number: Scalar, block: Scalar) -> Scalar:
     )  # fmt: skip
     if not known:
         return U0, _CALL
-    return np.uint64(_strings(number, block)) & M32, 0
+    answer = _strings(number, block)
+    return (U0, _BUDGET) if answer == TOO_LONG else (np.uint64(answer) & M32, 0)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pktbpf.engine.base import Fault
+from pktbpf.engine.rare_strings import MOST_STEPS
 from pktbpf.engine.reference_extended import CONTEXT, STACK, signed
 from pktbpf.engine.reference_packet import Faulted
 from pktbpf.engine.reference_world import PACKET, U32, WRITE, World
@@ -320,6 +321,7 @@ def strcspn(m: Machine, text: int, members: int, *_: int) -> int:
 @_string
 def strnstr(m: Machine, text: int, part: int, length: int, *_: int) -> int:
     _addresses(text, part)
+    steps = 0
     for at in range(LONGEST):
         inner = 0
         while at + inner <= length and inner < LONGEST:
@@ -334,6 +336,9 @@ def strnstr(m: Machine, text: int, part: int, length: int, *_: int) -> int:
             if byte != wanted:
                 break
             inner += 1
+        steps += inner
+        if steps > MOST_STEPS:
+            raise Faulted(Fault.BUDGET)
         if at + inner == length:
             return ENOENT
     return E2BIG
