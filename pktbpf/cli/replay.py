@@ -92,7 +92,8 @@ class Options:
               help="Which program of an object; repeat to run several, which share the object's maps.")  # fmt: skip
 @click.option("--set", "values", multiple=True, metavar="NAME=VALUE",
               help="Set a global variable of an object, or a part: cfg.limit=7.")  # fmt: skip
-@click.option("--maps", metavar="DIR", help="Keep the programs' maps in this directory from run to run.")
+@click.option("--maps", metavar="DIR",
+              help="Keep the programs' maps in this directory from run to run, and what they handed out.")  # fmt: skip
 @click.option("--map", "contents", multiple=True, metavar="NAME=FILE.json", help="First contents of a map, as JSON.")
 @click.option("--trace-pipe", is_flag=True, help="Print what programs trace, as the kernel's trace pipe does.")
 @_coverage.coverage_option

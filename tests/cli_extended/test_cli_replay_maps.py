@@ -16,6 +16,7 @@ from pktbpf.cli import cli
 WEB = "pcaps/web.pcap"
 COUNTS = "filters/ebpf/proto_counts.o"
 CHAIN = "filters/ebpf/parser_chain.o"
+SAMPLER, SYNS = "filters/ebpf/sampler_ringbuf.o", "filters/ebpf/syn_events.o"
 RATE = "filters/ebpf/rate_limit.o"
 ALLOW = "filters/ebpf/allow_lpm.o"
 
@@ -182,3 +183,31 @@ def test_trace_pipe(tmp_path: Path) -> None:
     assert len(lines) == pktbpf.replay("pcaps/arp.pcap", "arp or not arp").packets
     assert all(": bpf_trace_printk: len " in line for line in lines)
     assert lines[0].endswith("len 42")
+
+
+@pytest.mark.parametrize(("path", "name", "counts"), [(SAMPLER, "samples", (14, 13)), (SYNS, "events", (6, 6))])
+def test_what_was_handed_out_is_there_for_a_reader(path: str, name: str, counts: tuple[int], tmp_path: Path) -> None:
+    """Each run begins with nothing to read; the sampler goes on counting packets where it stopped."""
+    assert f"\n{name:<14}" in replay(WEB, "-F", path).stdout
+    for count in counts:
+        assert summary(WEB, "-F", path, "--maps", str(tmp_path))["maps"][name]["entries"] == count
+        dump = CliRunner().invoke(cli, ["map", "dump", str(tmp_path / name), "--format", "json"])
+        assert len(json.loads(dump.stdout)) == count
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang")
+def test_samples_for_a_user_ring_buffer(tmp_path: Path) -> None:
+    source, target = tmp_path / "t.c", tmp_path / "t.o"
+    source.write_text(
+        "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n"
+        "struct { __uint(type, BPF_MAP_TYPE_USER_RINGBUF); __uint(max_entries, 4096); } orders SEC(\".maps\");\n"
+        "static long each(struct bpf_dynptr *one, __u64 *sum) {\n"
+        "  __u8 first = 0; bpf_dynptr_read(&first, 1, one, 0, 0); *sum += first; return 0; }\n"
+        'SEC("socket") int take(struct __sk_buff *skb) {\n'
+        "  __u64 sum = 0; bpf_user_ringbuf_drain(&orders, each, &sum, 0); return sum; }\n"
+        'char LICENSE[] SEC("license") = "GPL";\n'
+    )
+    assert CliRunner().invoke(cli, ["compile-c", str(source), "-o", str(target)]).exit_code == 0
+    (tmp_path / "orders.json").write_text('["0aff", [32], ["0x01"]]')
+    found = summary(WEB, "-F", str(target), "--map", f"orders={tmp_path}/orders.json")
+    assert (found["accepted"], found["filters"][0]["bytes_kept"]) == (1, 42)
