@@ -13,6 +13,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from pktbpf.abi.map_kinds import BY_NAME as MAP_KINDS
 from pktbpf.asm.extended_encode import Assembly, KernelFunction, choose, function_starts, signed, trouble_at
 from pktbpf.asm.extended_listing import Line, read_lines
 from pktbpf.asm.extended_print import disassemble, format_insn
@@ -117,6 +118,8 @@ def _declare_map(state: Assembly, line: Line, rest: str) -> None:
         example = ".map counts ARRAY key_size=4 value_size=8 max_entries=1"
         raise trouble_at(state, line, f".map takes a name, a kind and sizes: {example}")
     name, kind = words[0], words[1].upper().removeprefix("BPF_MAP_TYPE_")
+    if kind not in MAP_KINDS:
+        raise trouble_at(state, line, f"no map type {words[1][:40]!r}; the kernel has HASH, ARRAY, RINGBUF and others")
     options: dict[str, str] = {}
     for word in words[2:]:
         key, equals, value = word.partition("=")

@@ -142,6 +142,9 @@ class MapTable(ImmediateResolver):
                 f"The total number of maps per program has reached the limit of {MAX_USED_MAPS}",
                 insn=index,
             )
+        for one in (spec, getattr(spec, "inner", None)):
+            if one is not None and one.kind not in map_kinds.BY_NAME:
+                invalid(f"map type {one.kind} is none of the kernel's", insn=index)
         info = MapInfo(spec)
         if info.kind not in self._rules.map_kinds:
             since = map_kinds.BY_NAME[info.kind].since

@@ -209,6 +209,7 @@ ERRORS = [
     (".insn 1, 2", 1, 1, ".insn takes"),
     (".insn 256, 0, 0, 0, 0", 1, 1, ".insn takes"),
     (".map m ARRAY wide=1\nexit", 1, 1, "unexpected 'wide=1'"),
+    (".map m ARRY key_size=4\nexit", 1, 1, "no map type 'ARRY'"),
     (".map m ARRAY key_size=x\nexit", 1, 1, "a number is missing"),
     (".map m ARRAY key_size=4294967296\nexit", 1, 1, "key_size does not fit in 32 bits"),
     ("r0 = 1234567890123456789012345", 1, 6, "number of 25 digits"),
