@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pktbpf.errors import FilterSyntaxError
 from pktbpf.isa import classic, extended
@@ -78,6 +78,31 @@ class MapSpec:
     name: str = ""
     inner: MapSpec | None = None
     extra: int = 0
+
+
+class ValueField(NamedTuple):
+    """A field of a map value that only helpers may touch, or, for kernel pointers, plain loads and stores of 8 bytes.
+
+    kind: spin_lock, timer, wq, kptr, kptr_untrusted, percpu_kptr, ... offset, size: bytes. target: for kernel pointers
+    the structure that they point to (a PointedStruct), else None.
+    """
+
+    kind: str
+    offset: int
+    size: int
+    target: PointedStruct | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PointedStruct:
+    """The structure behind a kernel pointer: its name, and where the program's own BTF (opaque here) has it."""
+
+    name: str
+    type_id: int = 0
+    types: Any = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def gather(fmt: Scalar, size: Scalar, args: Scalar, count: Scalar, packed: Scala
     at, used, number = U0, U0, U0
     while at < size:
         c = peek8(fmt + at)
-        if c >= np.uint64(0x7F) or (c < _U32 and not is_space(c)):
+        if c == np.uint64(0x7F) or (c < _U32 and not is_space(c)):
             return EINVAL
         if c != C_PERCENT:
             at += _U1

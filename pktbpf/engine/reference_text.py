@@ -116,7 +116,7 @@ def prepare(format: bytes, args: Arguments) -> list[Piece]:
     at = 0
     while at < len(format):
         c = format[at]
-        if c >= 0x7F or (c < 0x20 and c not in _SPACES):
+        if c == 0x7F or (c < 0x20 and c not in _SPACES):
             raise Refused(EINVAL)
         if c != 0x25:
             pieces.append(Piece("text", text=format[at : at + 1]))

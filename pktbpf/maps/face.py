@@ -19,7 +19,7 @@ from pktbpf.maps.batch import Batch
 from pktbpf.maps.mapping import PythonFace
 from pktbpf.maps.rawcalls import error_text
 from pktbpf.maps.storage import Storage
-from pktbpf.program import MapSpec, Program, Verified
+from pktbpf.program import MapSpec, Program, ValueField, Verified
 
 _ids = itertools.count(1)
 
@@ -30,8 +30,8 @@ class Map(PythonFace):
     inner: for a map of maps the map (or its MapSpec) that all inner ones must be like. extra: map_extra. key_type,
     value_type: BTF codecs, see pktbpf.maps.codec. possible_cpus: processors that per-CPU maps have values for and LRU
     tables have lists for (an LRU table evicts as a kernel with as many). special: (offset, size) of timers and kernel
-    pointers in the value, spin_lock: offset of its bpf_spin_lock. fields: the same for the verifier, (kind, offset,
-    size). privilege: root, cap_bpf or none. Raises MapError (an OSError) with the errno of BPF_MAP_CREATE.
+    pointers in the value, spin_lock: offset of its bpf_spin_lock. fields: the same for the verifier, as ValueField or
+    its first parts. privilege: root, cap_bpf or none. Raises MapError (an OSError) with the errno of BPF_MAP_CREATE.
 
     `m[key]` gives an int for values of 1, 2, 4 or 8 bytes, bytes for others, what the BTF type says with one, a list of
     these (one per processor) for a per-CPU map, a Map or a program for maps that hold such.
@@ -49,13 +49,13 @@ class Map(PythonFace):
         attributes.check(self.spec, privilege)
         if kind in OUTER_KINDS:
             _check_inner(template)
-        locks = [offset for what, offset, _ in fields if what == "spin_lock"]
+        self.fields = tuple(ValueField(*field) for field in fields)
+        locks = [field.offset for field in self.fields if field.kind == "spin_lock"]
         spin_lock = locks[0] if spin_lock is None and locks else spin_lock
         lock = () if spin_lock is None else ((spin_lock, 4),)
-        others = tuple((offset, size) for what, offset, size in fields if what != "spin_lock")
+        others = tuple((field.offset, field.size) for field in self.fields if field.kind != "spin_lock")
         self.special: tuple[tuple[int, int], ...] = tuple(dict.fromkeys((*special, *others, *lock)))
         self.inner_special: tuple[tuple[int, int], ...] = inner.special if isinstance(inner, Map) else ()
-        self.fields = tuple(fields)
         self.key_type, self.value_type = key_type, value_type
         self.percpu = kind in PERCPU_KINDS
         self.outer = kind in OUTER_KINDS

@@ -20,7 +20,7 @@ from pktbpf.maps.batch import Batch
 from pktbpf.maps.families import FAMILIES
 from pktbpf.maps.layout import round_up
 from pktbpf.maps.storage import Storage
-from pktbpf.program import MapSpec
+from pktbpf.program import MapSpec, ValueField
 
 
 class RawCalls:
@@ -30,7 +30,7 @@ class RawCalls:
     storage: Storage
     row: NDArray[np.uint64]
     frozen: bool
-    fields: tuple[Any, ...]
+    fields: tuple[ValueField, ...]
     percpu: bool
 
     @property
@@ -159,7 +159,7 @@ class RawCalls:
         return self._bad_key(key) or FAMILIES[self.kind].take(self, key or b"")
 
     def _freeze(self) -> int:
-        if any(getattr(item, "kind", item) in ("timer", "kptr") for item in self.fields):
+        if self.fields:
             return -layout.ENOTSUPP
         if not self._may(False, True):
             return -errno.EPERM

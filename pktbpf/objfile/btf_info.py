@@ -1,113 +1,155 @@
-"""What BTF tells the verifier: special fields of map values, and linkage, result and arguments of functions.
+"""What BTF tells the verifier of functions: linkage, result and arguments, and what is wrong with a global one.
 
-Mirrors btf_parse_fields, check_btf_func and btf_prepare_func_args of the kernel, as far as they read types.
+Mirrors check_btf_func and btf_prepare_func_args of the kernel, as far as they read types.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pktbpf.objfile.btf import ENUMS, Btf, BtfKind, BtfType
+from pktbpf.errors import ObjectError
+from pktbpf.objfile.btf import COMPOSITES, ENUMS, Btf, BtfKind, BtfType
 
-MAX_FIELDS = 11  # BTF_FIELDS_MAX
-_STRUCTS = {
-    "bpf_spin_lock": "spin_lock",
-    "bpf_res_spin_lock": "res_spin_lock",
-    "bpf_timer": "timer",
-    "bpf_wq": "wq",
-    "bpf_list_head": "list_head",
-    "bpf_rb_root": "rb_root",
-    "bpf_refcount": "refcount",
-    "bpf_task_work": "task_work",
-}
-_POINTERS = {"kptr", "kptr_untrusted", "percpu_kptr", "uptr"}
+MAX_ARGS = 5
 _LINKAGE = ("static", "global", "extern")
+_TAG = "arg:"
+_TAGS = ("ctx", "trusted", "untrusted", "nonnull", "nullable", "arena")
+_SIZED = (BtfKind.INT, BtfKind.PTR, BtfKind.ARRAY, BtfKind.FLOAT, *COMPOSITES, *ENUMS)
+_CONTEXT = "__sk_buff"
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionInfo:
-    """A function of a program. type_id: of its FUNC. linkage: static, global or extern. returns_int: the result is an
-    integer or enum. args: `int`, `ctx`, `mem:SIZE`, `mem:SIZE:nonnull`, or `other:C TYPE` for what global functions
-    cannot take."""
+    """A function of a program.
+
+    type_id: of its FUNC. linkage: static, global or extern. returns_int: the result is a small integer or an enum.
+    args: `int`, `ctx`, `dynptr`, `arena`, `mem:SIZE`, `mem:SIZE:nonnull`, `rdonly` (anything, read only),
+    `trusted:NAME` (a kernel structure, `:nullable` after it) or `untrusted:NAME`. problem: (errno, the kernel's line)
+    where its type cannot be used for a global function.
+    """
 
     type_id: int
     name: str
     linkage: str
     returns_int: bool
     args: tuple[str, ...]
+    problem: tuple[int, str] | None = None
 
 
-def value_fields(btf: Btf, number: int) -> tuple[tuple[str, int, int], ...]:
-    """(kind, byte offset, size) of the locks, timers, kernel pointers, ... in a value, in order of their offsets."""
-    found = []
-    for field in _fields(btf, number, 0, 8):
-        found.append(field)
-        if len(found) > MAX_FIELDS:
-            break
-    return tuple(sorted(found, key=lambda field: field[1]))
-
-
-def _fields(btf: Btf, number: int, base: int, depth: int) -> Iterator[tuple[str, int, int]]:
-    owner = btf.resolve(number)
-    if owner.kind is BtfKind.DATASEC:
-        for entry in owner.variables:
-            yield from _member_fields(btf, btf.type(entry.type).ref, base + entry.offset, depth)
-    elif owner.kind is BtfKind.STRUCT:
-        for member in owner.members:
-            if not member.bit_size and member.bit_offset % 8 == 0:
-                yield from _member_fields(btf, member.type, base + member.bit_offset // 8, depth)
-
-
-def _member_fields(btf: Btf, number: int, offset: int, depth: int) -> Iterator[tuple[str, int, int]]:
-    found = btf.resolve(number)
-    count = 1
-    while found.kind is BtfKind.ARRAY and depth:
-        count, number, depth = count * found.count, found.ref, depth - 1
-        found = btf.resolve(number)
-    if found.kind is BtfKind.PTR:
-        tag = btf.type(found.ref)
-        if tag.kind is BtfKind.TYPE_TAG and tag.name in _POINTERS:
-            yield from ((tag.name, offset + 8 * i, 8) for i in range(min(count, MAX_FIELDS + 1)))
-    elif found.kind is BtfKind.STRUCT and found.name in _STRUCTS:
-        yield from (
-            (_STRUCTS[found.name], offset + found.size * i, found.size) for i in range(min(count, MAX_FIELDS + 1))
-        )
-    elif found.kind is BtfKind.STRUCT and depth:
-        for i in range(min(count, MAX_FIELDS + 1)):
-            yield from _fields(btf, number, offset + found.size * i, depth - 1)
+class _Wrong(Exception):
+    """The kernel refuses the type: errno and line."""
 
 
 def function_info(btf: Btf, number: int) -> FunctionInfo:
     """What a FUNC and its prototype say. A damaged record gives a static function without arguments."""
     function = btf.type(number)
     prototype = btf.type(function.ref)
-    tags = {tag.component: tag.name for tag in _argument_tags(btf, number)}
-    args = tuple(_argument(btf, param.type, tags.get(i, "")) for i, param in enumerate(prototype.params))
     linkage = _LINKAGE[function.linkage] if function.linkage < len(_LINKAGE) else "static"
-    return FunctionInfo(number, function.name, linkage, _is_integer(btf.resolve(prototype.ref)), args)
+    result = btf.resolve(prototype.ref)
+    small = result.kind in ENUMS or (result.kind is BtfKind.INT and result.size in (1, 2, 4, 8))
+    args: tuple[str, ...] = ()
+    problem = None
+    try:
+        args = _arguments(btf, function, prototype, linkage == "global", result)
+    except _Wrong as wrong:
+        problem = (wrong.args[0], wrong.args[1])
+    return FunctionInfo(number, function.name, linkage, small, args, problem)
 
 
-def _argument_tags(btf: Btf, number: int) -> Iterator[BtfType]:
-    """The `arg:...` declaration tags of a function."""
-    for name in ("arg:ctx", "arg:nonnull", "arg:nullable", "arg:trusted", "arg:arena"):
-        for tag in map(btf.type, btf.by_name(name)):
-            if tag.kind is BtfKind.DECL_TAG and tag.ref == number:
-                yield tag
+def _arguments(
+    btf: Btf, function: BtfType, prototype: BtfType, is_global: bool, result: BtfType
+) -> tuple[str, ...]:
+    """The words for all arguments. Raises _Wrong; a static function's first fault needs no words."""
+    name, count = function.name, len(prototype.params)
+    if count > MAX_ARGS:
+        line = f"Global function {name}() with {count} > {MAX_ARGS} args. Buggy compiler."
+        raise _Wrong(errno.EINVAL, line if is_global else "")
+    if result.kind is not BtfKind.INT and result.kind not in ENUMS:
+        line = f"Global function {name}() doesn't return scalar. Only those are supported."
+        raise _Wrong(errno.EINVAL, line if is_global else "")
+    return tuple(
+        _argument(btf, function, position, btf.resolve(param.type), is_global)
+        for position, param in enumerate(prototype.params)
+    )
 
 
-def _is_integer(found: BtfType) -> bool:
-    return found.kind in ENUMS or (found.kind is BtfKind.INT and found.size in (1, 2, 4, 8))
-
-
-def _argument(btf: Btf, number: int, tag: str) -> str:
-    found = btf.resolve(number)
-    if _is_integer(found):
-        return "int"
+def _argument(btf: Btf, function: BtfType, position: int, found: BtfType, is_global: bool) -> str:
+    tags = _tags(btf, function.id, position, is_global)
     if found.kind is BtfKind.PTR:
-        target = btf.resolve(found.ref)
-        if tag == "arg:ctx" or (target.kind is BtfKind.STRUCT and target.name == "__sk_buff"):
-            return "ctx"
-        if target.kind in (BtfKind.INT, BtfKind.STRUCT, BtfKind.UNION, BtfKind.ARRAY, BtfKind.PTR, *ENUMS):
-            return f"mem:{btf.size_of(target.id)}" + (":nonnull" if tag == "arg:nonnull" else "")
-    return f"other:{found.kind.name}"
+        word = _pointer(btf, position, found, tags, is_global)
+        if word:
+            return word
+    if tags:
+        raise _Wrong(errno.EINVAL, f"arg#{position} has pointer tag, but is not a pointer type")
+    if found.kind is BtfKind.INT or found.kind in ENUMS:
+        return "int"
+    line = f"Arg#{position} type {found.kind.name} in {function.name}() is not supported yet."
+    raise _Wrong(errno.EINVAL, line if is_global else "")
+
+
+def _tags(btf: Btf, number: int, position: int, is_global: bool) -> set[str]:
+    """What `arg:...` declaration tags say of an argument."""
+    found = set()
+    for tag in _declared(btf, number, position):
+        if not is_global:
+            raise _Wrong(errno.EOPNOTSUPP, f"arg#{position} type tag is not supported in static functions")
+        if tag not in _TAGS:
+            raise _Wrong(errno.EOPNOTSUPP, f"arg#{position} has unsupported set of tags")
+        found.add(tag)
+    return found
+
+
+def _declared(btf: Btf, number: int, position: int) -> Iterator[str]:
+    for name in btf.names():
+        if name.startswith(_TAG):
+            for tag in map(btf.type, btf.by_name(name)):
+                if tag.kind is BtfKind.DECL_TAG and tag.ref == number and tag.component == position:
+                    yield name.removeprefix(_TAG)
+
+
+def _pointer(btf: Btf, position: int, pointer: BtfType, tags: set[str], is_global: bool) -> str:
+    """The word for a pointer; empty for one in a static function that says nothing."""
+    target = btf.resolve(pointer.ref)
+    combination = _Wrong(errno.EINVAL, f"arg#{position} has invalid combination of tags")
+    if "ctx" in tags or (target.kind in COMPOSITES and target.name == _CONTEXT):
+        if tags - {"ctx"}:
+            raise combination
+        if "ctx" in tags and target.kind is not BtfKind.VOID and target.name != _CONTEXT:
+            raise _Wrong(errno.EINVAL, f"arg#{position} should be `struct {_CONTEXT} *`")
+        return "ctx"
+    if target.kind is BtfKind.STRUCT and target.name == "bpf_dynptr":
+        if tags:
+            raise combination
+        return "dynptr"
+    if "trusted" in tags:
+        if tags - {"trusted", "nullable"}:
+            raise combination
+        return f"trusted:{target.name}" + (":nullable" if "nullable" in tags else "")
+    for word in ("untrusted", "arena"):
+        if word in tags and len(tags) > 1:
+            raise _Wrong(errno.EINVAL, f"arg#{position} {word} cannot be combined with any other tags")
+    if "untrusted" in tags:
+        plain = target.kind in (BtfKind.VOID, BtfKind.INT, *ENUMS)
+        return "rdonly" if plain else f"untrusted:{target.name}"
+    if "arena" in tags:
+        return "arena"
+    return _memory(btf, position, target, tags, combination) if is_global else ""
+
+
+def _memory(btf: Btf, position: int, target: BtfType, tags: set[str], combination: _Wrong) -> str:
+    """A pointer to memory of a known size."""
+    if "nullable" in tags:
+        raise combination
+    try:
+        size = btf.size_of(target.id) if target.kind in _SIZED else None
+    except ObjectError:
+        size = None
+    if size is None:
+        kind = "UNKNOWN" if target.kind is BtfKind.VOID else target.kind.name
+        name = "" if target.kind is BtfKind.VOID else target.name
+        raise _Wrong(
+            errno.EINVAL, f"arg#{position} reference type('{kind} {name}') size cannot be determined: -{errno.EINVAL}"
+        )
+    return f"mem:{size}" + (":nonnull" if "nonnull" in tags else "")

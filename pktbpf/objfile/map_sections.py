@@ -16,11 +16,11 @@ from pktbpf.abi import map_kinds
 from pktbpf.errors import ObjectError
 from pktbpf.objfile.btf import COMPOSITES, Btf, BtfKind, BtfType, Member, SectionVariable
 from pktbpf.objfile.btf_data import DataType
-from pktbpf.objfile.btf_info import value_fields
+from pktbpf.objfile.btf_fields import value_fields
 from pktbpf.objfile.elf import STT_SECTION, Elf, Section, Symbol
 from pktbpf.objfile.sections import BTF_MAPS, LEGACY_MAPS, is_data, is_read_only, section_bytes
 from pktbpf.objfile.values import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, MapDefinition, ProgramRef, Variable
-from pktbpf.program import Program
+from pktbpf.program import Program, ValueField
 
 PAGE_SIZE = 4096
 MAP_IN_MAP = frozenset({"ARRAY_OF_MAPS", "HASH_OF_MAPS"})
@@ -116,7 +116,7 @@ def _definition(elf: Elf, name: str, kind: str, fields: _Fields, cpus: int) -> M
     )
 
 
-def _special(value: DataType | None) -> tuple[tuple[str, int, int], ...]:
+def _special(value: DataType | None) -> tuple[ValueField, ...]:
     return value_fields(value.btf, value.id) if value is not None else ()
 
 

@@ -15,7 +15,7 @@ from pktbpf.errors import ObjectError, UsageError
 from pktbpf.objfile.btf import Btf
 from pktbpf.objfile.btf_data import DataType
 from pktbpf.objfile.btf_info import FunctionInfo
-from pktbpf.program import MapSpec, Program
+from pktbpf.program import MapSpec, Program, ValueField
 
 BPF_F_RDONLY_PROG, BPF_F_MMAPABLE = 1 << 7, 1 << 10
 
@@ -43,7 +43,7 @@ class MapDefinition(MapSpec):
     section, else None. slots: index -> ProgramRef or MapDefinition, first contents of a program array or map of maps.
     frozen: user space may not write it once its contents are in (.rodata). section: where it was defined. pinning: 1
     for by name. key_type_id, value_type_id: what BPF_MAP_CREATE is told, 0 for kinds that take none. kernel_name: what
-    libbpf calls it towards the kernel. fields: (kind, offset, size) of locks, timers and kernel pointers in a value.
+    libbpf calls it towards the kernel. fields: locks, timers, kernel pointers in a value.
     """
 
     key_type: DataType | None = field(default=None, compare=False, repr=False)
@@ -57,7 +57,7 @@ class MapDefinition(MapSpec):
     key_type_id: int = 0
     value_type_id: int = 0
     kernel_name: str = ""
-    fields: tuple[tuple[str, int, int], ...] = ()
+    fields: tuple[ValueField, ...] = ()
 
     @property
     def has_btf(self) -> bool:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pktbpf.abi import map_kinds
 from pktbpf.abi.helpers import Arg, Helper
-from pktbpf.verifier import dynptrs, kernel_objects, memory, scalar, stack
+from pktbpf.verifier import dynptrs, kernel_objects, kptrs, memory, scalar, stack
 from pktbpf.verifier.alu import readable
-from pktbpf.verifier.errors import denied, invalid, unsupported
+from pktbpf.verifier.errors import ENOTSUPP, denied, invalid, refuse
 from pktbpf.verifier.precision import mark_register, mark_slot
 from pktbpf.verifier.state import (
     ALLOC,
@@ -45,11 +45,14 @@ from pktbpf.verifier.state import (
 )
 
 if TYPE_CHECKING:
+    from pktbpf.program import ValueField
     from pktbpf.verifier.maps import MapInfo
     from pktbpf.verifier.walk import Walk
 
 MAX_VARIABLE_SIZE = 1 << 29
 _UNBOUNDED_SIZE = "unbounded size, use 'var &= const' or 'if (var < const)'"
+# What a map of sockets holds is put in as a socket.
+_PLAIN_VALUE, _SOCKET_VALUE = Arg("value"), Arg("btf_sock_common")
 # The packet kinds take part in messages although no socket filter can hold one.
 _MEM_TEXT = "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_"
 _MEM_KINDS = (STACK, MAP_KEY, MAP_VALUE, MEM, MEM | RINGBUF, BTF | TRUSTED)
@@ -81,6 +84,7 @@ _ALLOWED: dict[str, tuple[tuple[int, ...], str]] = {
     "timer": ((MAP_VALUE,), "map_value"),
     "dynptr": ((STACK, DYNPTR), "fp, dynptr_ptr"),
 }  # fmt: skip
+_FIXED_OFFSET = (BTF, BTF | TRUSTED, BTF | RCU, BTF | ALLOC)
 _ANY_OFFSET = (STACK, MAP_KEY, MAP_VALUE, MEM, MEM | RDONLY, MEM | RINGBUF, SCALAR)
 
 
@@ -88,8 +92,8 @@ class Call:
     """What the arguments of one call have said so far."""
 
     __slots__ = (
-        "const_key", "dynptr", "function", "helper", "info", "map_uid", "mem_size", "ref", "release", "size_bound",
-        "write_at", "write_size",
+        "const_key", "dynptr", "field", "function", "helper", "info", "map_uid", "mem_size", "percpu", "ref",
+        "release", "size_bound", "write_at", "write_size",
     )  # fmt: skip
 
     def __init__(self, helper: Helper):
@@ -104,6 +108,8 @@ class Call:
         self.mem_size = 0
         self.const_key = -1
         self.function = -1
+        self.field: ValueField | None = None
+        self.percpu: Reg | None = None
         self.dynptr: tuple[int, int] = (0, 0)
 
 
@@ -115,9 +121,16 @@ def check(walk: Walk, call: Call, args: tuple[Arg, ...], position: int, arg: Arg
         if reg.kind != SCALAR and not walk.leaks_pointers:
             denied(f"R{number} leaks addr into helper function")
         return
+    if kind == "value" and call.info is not None and call.info.kind in ("SOCKMAP", "SOCKHASH"):
+        if arg != _PLAIN_VALUE:
+            invalid("invalid arg_type for sockmap/sockhash")
+        arg, kind = _SOCKET_VALUE, _SOCKET_VALUE.kind
     if not (reg.is_null and arg.null):
         _check_kind(walk, call, number, reg, arg)
-        check_offset(walk, reg, number, arg)
+        if arg.release:
+            _check_released_offset(walk, reg, number, arg)
+        else:
+            check_offset(walk, reg, number)
     if arg.release:
         _check_release(walk, call, number, reg, arg)
     if reg.ref and kind != "kptr":
@@ -135,6 +148,8 @@ def _check_kind(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> None
         kind &= ~RDONLY
     if arg.null:
         kind &= ~OR_NULL
+    if arg.kind == "btf_any" and kind & ALLOC:
+        kind &= ~(ALLOC | PERCPU)
     wanted, text = _ALLOWED[arg.kind]
     if kind not in wanted:
         denied(f"R{number} type={walk.words.kind(reg.kind)} expected={walk.words.expected(text)}")
@@ -144,6 +159,11 @@ def _check_kind(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> None
         if not arg.rdonly:
             denied(f"bpf_{call.helper.name}() may write into memory pointed by R{number} type={kind_text(reg.kind)}")
         return
+    if arg.kind == "btf_any":
+        assert call.info is not None
+        assert call.field is not None
+        kptrs.check_given(walk, call.info, call.field, reg, number)
+        return
     if reg.kind & OR_NULL and (not arg.null or arg.release):
         denied(f"Possibly NULL pointer passed to helper arg{number}")
     structure = arg.of if arg.kind == "btf" else "sock_common" if arg.kind == "btf_sock_common" else ""
@@ -152,17 +172,18 @@ def _check_kind(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> None
         denied(*lines, f"R{number} is of type {reg.obj} but {structure} is expected")
 
 
-def check_offset(walk: Walk, reg: Reg, number: int, arg: Arg) -> None:
-    """Pointers of most kinds must be as they were handed out."""
-    if arg.release:
-        if arg.kind == "dynptr" and reg.kind == STACK:
-            return
-        if reg.off:
-            invalid(f"R{number} must have zero offset when passed to release func or trusted arg to kfunc")
-        memory.check_plain_pointer(walk, reg, number)
-    elif reg.kind not in _ANY_OFFSET:
-        fixed = reg.kind in (BTF, BTF | TRUSTED, BTF | RCU, BTF | ALLOC)
-        memory.check_plain_pointer(walk, reg, number, fixed_allowed=fixed)
+def _check_released_offset(walk: Walk, reg: Reg, number: int, arg: Arg) -> None:
+    if arg.kind == "dynptr" and reg.kind == STACK:
+        return
+    if reg.off:
+        invalid(f"R{number} must have zero offset when passed to release func or trusted arg to kfunc")
+    memory.check_plain_pointer(walk, reg, number)
+
+
+def check_offset(walk: Walk, reg: Reg, number: int) -> None:
+    """Pointers into memory may have any offset, objects of the kernel a fixed one, others none."""
+    if reg.kind not in _ANY_OFFSET:
+        memory.check_plain_pointer(walk, reg, number, fixed_allowed=reg.kind in _FIXED_OFFSET)
 
 
 def _check_release(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> None:
@@ -348,20 +369,12 @@ def field_pointer(reg: Reg, number: int, kind: str, text: str) -> None:
 
 
 def _kptr(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
-    info: MapInfo = reg.obj
-    if not info.has_types:
-        invalid(f"map '{info.name}' has to have BTF in order to use bpf_kptr_xchg")
-    if reg.v[1]:
-        invalid(f"R{number} doesn't have constant offset. kptr has to be at the constant offset")
-    if not any(item.is_pointer for item in info.fields):
-        invalid(f"R{number} has no valid kptr")
-    place = reg.off + scalar.signed64(reg.v[0])
-    item = info.pointer_field_at(place)
-    if item is None:
-        denied(f"off={place} doesn't point to kptr")
-    if item.kind == "kptr_untrusted":
-        denied(f"off={place} kptr isn't referenced kptr")
-    unsupported("bpf_kptr_xchg")
+    call.info = reg.obj
+    call.field = kptrs.exchanged(reg, number)
+
+
+def _percpu(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
+    call.percpu = reg
 
 
 def _const_str(walk: Walk, call: Call, number: int, reg: Reg, args: tuple[Arg, ...], arg: Arg) -> None:
@@ -379,6 +392,8 @@ def check_constant_string(walk: Walk, number: int) -> None:
     if not map_kinds.BY_NAME[info.kind].direct:
         denied("no direct value access support for this map type")
     memory.check_map_value(walk, number, reg.off, info.value_size - reg.off, False, direct=False)
+    if info.max_entries != 1:
+        refuse(ENOTSUPP, "direct value access on string failed")
     place = reg.off + reg.v[0]
     contents = info.contents if info.contents is not None else bytes(info.value_size)
     if 0 not in contents[place:]:
@@ -398,5 +413,6 @@ _RULES = {
     "spin_lock": _spin_lock,
     "timer": _timer,
     "kptr": _kptr,
+    "percpu_btf": _percpu,
     "const_str": _const_str,
 }

@@ -17,6 +17,7 @@ from pktbpf.verifier.references import null_tested
 from pktbpf.verifier.state import (
     ADD_CONST,
     ADD_CONST32,
+    ALLOC,
     BASE,
     BTF,
     DST_STACK,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 MAX_LINKED = 6
 Linked = tuple[int, int, bool]
+_TRUSTED = TRUSTED | ALLOC
 _NEVER_NULL = (SOCKET, TCP_SOCK, MAP_VALUE, MAP_KEY, SOCK_COMMON, MAP_PTR)
 
 
@@ -82,7 +84,7 @@ def _never_null(walk: Walk, reg: Reg) -> bool:
         return False
     base = kind & BASE
     if base == BTF:
-        return bool(reg.ref) or (bool(kind & TRUSTED) and not kind & UNTRUSTED)
+        return bool(reg.ref) or (bool(kind & _TRUSTED) and not kind & ~BASE & ~_TRUSTED)
     if base == MAP_PTR and not walk.profile.never_null_maps:
         return False
     return base in _NEVER_NULL or (base == MEM and not kind & UNTRUSTED and walk.profile.never_null_memory)

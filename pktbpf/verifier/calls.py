@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 from pktbpf.abi import helpers, map_kinds
 from pktbpf.abi.helpers import Arg, Helper
-from pktbpf.verifier import arguments, callbacks, dynptrs, formats, memory, references, scalar
+from pktbpf.verifier import arguments, callbacks, dynptrs, formats, kptrs, memory, references, scalar
 from pktbpf.verifier.arguments import Call
 from pktbpf.verifier.errors import denied, invalid, unsupported
 from pktbpf.verifier.precision import mark_register
 from pktbpf.verifier.state import (
+    ALLOC,
     BTF,
     MAP_VALUE,
     MEM,
     OR_NULL,
+    RCU,
     RINGBUF,
     SCALAR,
     TRUSTED,
@@ -71,6 +73,9 @@ def helper(walk: Walk, op: Op) -> None:
     _result(walk, call)
     if call.info is not None and not map_kinds.compatible(call.info.kind, row.name):
         invalid(f"cannot pass map_type {call.info.number} into func bpf_{row.name}#{row.id}")
+    if row.name == "tail_call" and walk.profile.returns_from_tail_calls:
+        walk.may_return(walk.unknown)
+        return
     walk.index += 1
 
 
@@ -111,7 +116,9 @@ def _release(walk: Walk, call: Call, arg: Arg) -> None:
     if arg.kind == "dynptr":
         dynptrs.release(walk, reg)
         return
-    if call.ref:
+    if call.ref and call.field is not None:
+        done = kptrs.give(walk, call.ref)
+    elif call.ref:
         done = references.release(walk, call.ref)
     else:
         done = reg.is_null
@@ -170,6 +177,13 @@ def _result(walk: Walk, call: Call) -> None:
     elif ret == "btf_or_null":
         ref = call.ref
         regs[0] = Reg(BTF | OR_NULL, id=walk.new_id(), ref=ref, obj=of)
+    elif ret == "kptr_or_null":
+        assert call.info is not None
+        assert call.field is not None
+        regs[0] = kptrs.taken(walk, call.info, call.field, _acquire(walk))
+    elif ret.startswith("mem_or_btf") and call.percpu is not None and call.percpu.kind & RCU:
+        # One processor's part of an object that is there once per processor.
+        regs[0] = Reg(BTF | ALLOC | RCU, obj=call.percpu.obj)
     elif ret in ("btf", "btf_trusted"):
         regs[0] = Reg(BTF | (TRUSTED if ret == "btf_trusted" else 0), obj=of)
     else:

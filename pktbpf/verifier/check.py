@@ -10,7 +10,7 @@ from dataclasses import replace
 from pktbpf.errors import UsageError
 from pktbpf.program import Program, Verified
 from pktbpf.verifier import globals as global_functions
-from pktbpf.verifier.depth import check_depth
+from pktbpf.verifier.depth import check_depth, check_function_addresses
 from pktbpf.verifier.errors import Refusal, refuse, unsupported
 from pktbpf.verifier.explanation import VerifierRefused, command, explain
 from pktbpf.verifier.flow import find_loops
@@ -100,6 +100,7 @@ class _Check:
         maps = MapTable(program.maps, self.rules)
         types = FunctionTypes(program.btf, layout)
         log = self.shown
+        types.check_order()
         layout.find_functions(gpl)
         if log is not None:
             log.functions(layout)
@@ -118,6 +119,7 @@ class _Check:
         walk.main()
         global_functions.verify_called(walk)
         check_depth(walk)
+        check_function_addresses(walk)
         if self.log is not None:
             depth = "+".join(str(function.stack) for function in layout.functions)
             self.log.finish(walk.statistics(), int((time.perf_counter() - began) * 1e6), depth, accepted=True)

@@ -6,6 +6,7 @@ Mirrors remove_fastcall_spills_fills, check_max_stack_depth and the last fix-ups
 from __future__ import annotations
 
 import errno
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pktbpf.verifier.errors import denied, invalid, refuse
@@ -83,3 +84,31 @@ def _check_from(walk: Walk, root: int) -> None:
         if len(chain) >= MAX_FRAMES:
             refuse(errno.E2BIG, f"the call stack of {len(chain)} frames is too deep !", insn=index)
         enter(callee)
+
+
+def check_function_addresses(walk: Walk) -> None:
+    """With CAP_BPF the kernel removes code that no path reaches, and then misses a function whose address is used but
+    which was never called. It calls that a fault of its own (EFAULT) and refuses the program."""
+    if not walk.capable:
+        return
+    kept = _kept(walk)
+    place = [0, *accumulate(kept)]
+    starts = {place[f.start] for f in walk.layout.functions if any(kept[f.start : f.end])}
+    if len(starts) < 2:
+        return
+    for index, insn in enumerate(walk.insns):
+        if not kept[index] or not is_function_address(insn):
+            continue
+        target = gap = index + insn.imm + 1
+        while gap and not kept[target] and not kept[gap - 1]:
+            gap -= 1
+        # The distance to code that is gone is left as it was.
+        where = place[gap] + target - gap
+        if where not in starts:
+            refuse(errno.EFAULT, f"verifier bug: No program to jit at insn {where} (subprog < 0)")
+
+
+def _kept(walk: Walk) -> list[int]:
+    """1 for slots that some path reaches."""
+    insns, seen = walk.insns, walk.seen
+    return [int(seen[i] or (i > 0 and insn.code == 0 and seen[i - 1])) for i, insn in enumerate(insns)]

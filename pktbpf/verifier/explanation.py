@@ -158,9 +158,14 @@ def _trail(walk: Walk, path: Sequence[way.Step], again: Callable[[Trail], None])
         return []
     trail = Trail()
     again(trail)
-    found = [regs for _, regs in trail.before]
-    # A path may be refused before its last instruction is looked at: an endless loop.
-    return found if len(found) == len(path) else [*found, walk.regs[:]]
+    wanted = [step.at for step in path]
+    # A path may be refused before its last instruction is looked at: an endless loop. What went before it, where it
+    # begins in a function verified on its own or called later, is not part of it.
+    for found in (trail.before, [*trail.before, (wanted[-1] if wanted else 0, walk.regs[:])]):
+        tail = found[max(0, len(found) - len(wanted)) :]
+        if [index for index, _ in tail] == wanted:
+            return [regs for _, regs in tail]
+    return []
 
 
 def _explained(scene: Scene, at: int, path: Sequence[way.Step], walk: Walk | None) -> Explanation:

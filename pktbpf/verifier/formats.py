@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 
-_PRINTABLE = re.compile(rb"[\x20-\x7e\t-\r]*")
-_NEXT = rb"(?=$|[\s!-/:-@\[-`{-~])"
+# Bytes beyond ASCII may stand anywhere outside a conversion (stable releases of 6.18).
+_PRINTABLE = re.compile(rb"[\x20-\x7e\t-\r\x80-\xff]*")
+# What may follow a plain %p or %s: spaces and punctuation, those of Latin-1 among them.
+_NEXT = rb"(?=$|[\s!-/:-@\[-`{-~\xa0-\xbf\xd7\xf7])"
 # After the percent sign: flags, width, then a pointer of some kind, a string, a character or an integer.
 _CONVERSION = re.compile(
     rb"[0+\- ]*(?:[1-9][0-9]*)?"
-    rb"(?:p(?:[ku]s" + _NEXT + rb"|[KxsSB]|[iI][46]|" + _NEXT + rb")|[sc]" + _NEXT + rb"|l{0,2}[iduxX])",
+    rb"(?:p(?:[ku]s" + _NEXT + rb"|[KxsSB]|[iI][46]|" + _NEXT + rb")|s" + _NEXT + rb"|c|l{0,2}[iduxX])",
     re.DOTALL,
 )
 

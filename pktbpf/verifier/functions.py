@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pktbpf.verifier import memory, references
 from pktbpf.verifier.alu import readable, writable
 from pktbpf.verifier.calls import check_reserved
-from pktbpf.verifier.errors import denied, invalid
+from pktbpf.verifier.errors import denied, invalid, refuse
 from pktbpf.verifier.precision import mark_register
 from pktbpf.verifier.scalar import S64_MAX, S64_MIN, exact
 from pktbpf.verifier.state import CTX, FUNC, MAP_PTR, MAP_VALUE, SCALAR, STACK, Reg, kind_text
@@ -49,7 +49,7 @@ def _global_call(walk: Walk, number: int, problem: tuple[int, tuple[str, ...]] |
         invalid("global function calls are not allowed while holding a lock,", "use static function instead")
     name = walk.types.name(number)
     if problem is not None:
-        invalid(*problem[1], f"Caller passes invalid args into func#{number} ('{name}')")
+        refuse(problem[0], *problem[1], f"Caller passes invalid args into func#{number} ('{name}')")
     walk.note(f"Func#{number} ('{name}') is global and assumed valid.")
     walk.types.called.add(number)
     walk.regs[0:6] = [walk.unset] * 6
@@ -149,7 +149,7 @@ def packet_load(walk: Walk, op: Op) -> None:
     memory.check_plain_pointer(walk, reg, 6)
     walk.regs[0:6] = [walk.unset] * 6
     walk.regs[0] = walk.unknown
-    walk.after_packet_load()
+    walk.may_return(walk.zero)
 
 
 def wide_immediate(walk: Walk, op: Op) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from pktbpf.program import PointedStruct
 from pktbpf.verifier.errors import denied, invalid, refuse, unsupported
 from pktbpf.verifier.kernel_types import Found, Kernel
 from pktbpf.verifier.state import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pktbpf.verifier.maps import MapInfo
     from pktbpf.verifier.walk import Walk
 
+_FIELD_TEXT = {"kptr": "kptr", "kptr_untrusted": "kptr", "percpu_kptr": "percpu_kptr"}
 _UNSAFE = ~(BASE | TRUSTED | ALLOC)
 
 
@@ -50,7 +52,8 @@ def load(walk: Walk, reg: Reg, number: int, offset: int, size: int, write: bool,
     name = reg.obj
     if not walk.leaks_pointers:
         refuse(errno.EPERM, f"'struct {name}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN")
-    if not walk.gpl:
+    own = isinstance(name, PointedStruct)
+    if not walk.gpl and not own:
         invalid(f"Cannot access kernel 'struct {name}' from non-GPL compatible program")
     if offset < 0:
         denied(f"R{number} is ptr_{name} invalid negative access: off={offset}")
@@ -60,8 +63,11 @@ def load(walk: Walk, reg: Reg, number: int, offset: int, size: int, write: bool,
         denied(f"R{number} is ptr_{name} access user memory: off={offset}")
     if reg.kind & PERCPU:
         denied(f"R{number} is ptr_{name} access percpu memory: off={offset}")
-    if write:
+    if write and not reg.kind & ALLOC:
         denied("only read is supported")
+    if own:
+        _load_own(walk, reg, offset, size, -1 if write else value)
+        return
     kernel = walk.kernel
     source = number_of(kernel, reg) if kernel is not None else 0
     if kernel is None or not source:
@@ -70,6 +76,27 @@ def load(walk: Walk, reg: Reg, number: int, offset: int, size: int, write: bool,
     if value >= 0:
         flags = _trust(kernel, reg, source, found) if found.what == "pointer" else 0
         walk.regs[value] = _loaded(walk, kernel, found, flags)
+
+
+def _load_own(walk: Walk, reg: Reg, offset: int, size: int, value: int) -> None:
+    """An object of the program's own BTF; its special fields are for helpers only."""
+    target: PointedStruct = reg.obj
+    for item in target.types.fields(target.type_id) if reg.kind & ALLOC else ():
+        overlaps = offset < item.offset + item.size and item.offset < offset + size
+        if overlaps and item.kind not in ("timer", "wq", "task_work", "uptr"):
+            denied(f"direct access to {_FIELD_TEXT.get(item.kind, f'bpf_{item.kind}')} is disallowed")
+    types = walk.own_types(target.types.btf)
+    found = types.access(target.type_id, offset, size)
+    if value < 0:
+        return
+    if found.what == "pointer" and not reg.kind & ALLOC:
+        name, _ = types.named(found.id)
+        walk.regs[value] = Reg(BTF | UNTRUSTED, obj=PointedStruct(name, found.id, target.types))
+    elif found.what == "memory":
+        walk.regs[value] = Reg(MEM | RDONLY | UNTRUSTED, obj=0)
+    else:
+        # What an object of the program holds is never a pointer to another.
+        walk.regs[value] = walk.unknown
 
 
 def load_map(walk: Walk, number: int, offset: int, size: int, write: bool, value: int) -> None:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pktbpf.verifier.code import Op
     from pktbpf.verifier.walk import Walk
 
-_READ_ARG, _ANY = Arg("dynptr", rdonly=True), Arg("any")
+_READ_ARG = Arg("dynptr", rdonly=True)
 _STRUCTS = {SOCK_COMMON: "sock_common", SOCKET: "sock", TCP_SOCK: "tcp_sock", MAP_PTR: "bpf_map"}
 
 
@@ -125,7 +125,7 @@ def _arguments(walk: Walk, made: KfuncCall) -> None:
             continue
         paired = _paired(walk, params, number)
         _check_shape(walk, made, number, param, paired)
-        arguments.check_offset(walk, reg, number, _ANY)
+        arguments.check_offset(walk, reg, number)
         _check_kind(walk, made, number, param)
         number += paired
 

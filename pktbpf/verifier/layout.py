@@ -38,6 +38,11 @@ def is_function_address(insn: Insn) -> bool:
     return insn.code == 0x18 and insn.src == 4
 
 
+def is_packet_load(insn: Insn) -> bool:
+    """A load from the packet by a legacy instruction, which leaves the function where it fails."""
+    return insn.code & 7 == 0 and insn.code & 0xE0 in (0x20, 0x40)
+
+
 def jump_distance(insn: Insn) -> int:
     """Distance of a jump from the next instruction."""
     return insn.imm if insn.code == 0x06 else insn.off
@@ -54,6 +59,7 @@ class Function:
     stack: int = 0
     callback: bool = False
     async_callback: bool = False
+    last_exit: int = 0
     fastcall_offset: int = 0
     keeps_fastcall_stack: bool = False
 
@@ -148,8 +154,10 @@ class Layout:
             code = insn.code
             if code == 0x85 and insn.imm == TAIL_CALL and not insn.src:
                 function.tail_call = True
-            if code & 7 == 0 and code & 0xE0 in (0x20, 0x40):
+            if is_packet_load(insn):
                 function.ld_abs = True
+            if code == 0x95:
+                function.last_exit = index
             if code & 7 in (5, 6) and code & 0xF0 not in (0x80, 0x90):
                 target = index + (jump_distance(insn) if self.rules.long_goto else insn.off) + 1
                 if not function.start <= target < function.end:
@@ -214,6 +222,8 @@ class Layout:
     def _successors(self, index: int) -> tuple[int, ...]:
         insn = self.insns[index]
         code = insn.code
+        if is_packet_load(insn) or (is_call(insn, 0) and insn.imm == TAIL_CALL):
+            return index + 1, self.functions[self.function_at(index)].last_exit
         if code & 7 in (5, 6):
             operation = code & 0xF0
             if operation == 0x90:

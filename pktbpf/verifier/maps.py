@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pktbpf.abi import map_kinds
 from pktbpf.isa.extended import Insn
+from pktbpf.program import ValueField
 from pktbpf.verifier.errors import invalid, refuse
 from pktbpf.verifier.layout import ImmediateResolver
 from pktbpf.verifier.profile import Profile
@@ -35,29 +35,10 @@ _STRUCTS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class ValueField:
-    """A special field of a map value. kind: timer, spin_lock, kptr, ..."""
-
-    kind: str
-    offset: int
-    size: int
-
-    @property
-    def is_pointer(self) -> bool:
-        """A kernel pointer, which loads and stores may touch in one way."""
-        return self.kind in ("kptr", "kptr_untrusted", "percpu_kptr")
-
-    @property
-    def text(self) -> str:
-        """As messages name it."""
-        return self.kind if self.is_pointer else f"bpf_{self.kind}"
-
-
 class MapInfo:
-    """One map; compared by identity."""
+    """One map; compared by identity. name: instead of the spec's, which maps inside a map have forgotten."""
 
-    def __init__(self, spec: Any):
+    def __init__(self, spec: Any, name: str | None = None):
         self.spec = spec
         self.kind: str = spec.kind
         self.number = map_kinds.BY_NAME[spec.kind].number
@@ -65,15 +46,13 @@ class MapInfo:
         self.value_size: int = spec.value_size
         self.max_entries: int = spec.max_entries
         self.flags: int = getattr(spec, "flags", 0)
-        self.name: str = getattr(spec, "name", "") or ""
+        self.name: str = name if name is not None else getattr(spec, "name", "") or ""
         inner = getattr(spec, "inner", None)
-        self.inner: MapInfo | None = MapInfo(inner) if inner is not None else None
-        self.read_only = bool(self.flags & F_RDONLY_PROG)
+        self.inner: MapInfo | None = MapInfo(inner, name="") if inner is not None else None
+        self.read_only = bool(self.flags & F_RDONLY_PROG) or self.kind in ("DEVMAP", "DEVMAP_HASH")
         self.write_only = bool(self.flags & F_WRONLY_PROG)
         self.has_types = bool(getattr(spec, "has_btf", False) or getattr(spec, "fields", ()))
-        self.fields: tuple[ValueField, ...] = tuple(
-            item if isinstance(item, ValueField) else ValueField(*item) for item in getattr(spec, "fields", ())
-        )
+        self.fields: tuple[ValueField, ...] = tuple(ValueField(*item) for item in getattr(spec, "fields", ()))
         self.frozen: bool = bool(getattr(spec, "frozen", False))
         self.contents: bytes | None = getattr(spec, "contents", None)
 
@@ -88,11 +67,16 @@ class MapInfo:
 
     def pointer_field_at(self, offset: int) -> ValueField | None:
         """The kernel pointer that starts at `offset`."""
-        return next((item for item in self.fields if item.is_pointer and item.offset == offset), None)
+        return next((item for item in self.fields if item.target is not None and item.offset == offset), None)
+
+    @property
+    def constant_array(self) -> bool:
+        """An array whose contents nobody can change any more."""
+        return self.kind == "ARRAY" and self.read_only and self.frozen
 
     def constant(self, offset: int, size: int, signed: bool) -> int | None:
-        """The value of bytes that nobody can change any more (a frozen read-only array), else None."""
-        if not (self.read_only and self.frozen and self.kind == "ARRAY" and self.contents is not None):
+        """The value of some bytes of a constant array, None where they are not known."""
+        if self.contents is None:
             return None
         return int.from_bytes(self.contents[offset : offset + size], "little", signed=signed)
 

@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pktbpf.abi.context import Access, field_at
-from pktbpf.verifier import kernel_objects, scalar, stack, tnum
-from pktbpf.verifier.errors import denied, unsupported
+from pktbpf.verifier import kernel_objects, kptrs, scalar, stack, tnum
+from pktbpf.verifier.errors import ENOTSUPP, denied, refuse
 from pktbpf.verifier.state import (
     BASE,
     BTF,
@@ -101,18 +101,8 @@ def check_map_value(walk: Walk, number: int, offset: int, size: int, zero_allowe
     check_region(walk, number, offset, size, info.value_size, zero_allowed)
     for item in info.fields:
         start, end = item.offset, item.offset + item.size
-        if not (reg.v[2] + offset < end and start < reg.v[5] + offset + size):
-            continue
-        if not item.is_pointer:
-            denied(f"{item.text} cannot be accessed directly by load/store")
-        if not direct:
-            denied(f"{item.text} cannot be accessed indirectly by helper")
-        if reg.v[1]:
-            denied(f"{item.text} access cannot have variable offset")
-        if start != offset + reg.v[0]:
-            denied(f"{item.text} access misaligned expected={start} off={(offset + reg.v[0]) & tnum.M64}")
-        if size != 8:
-            denied(f"{item.text} access size must be BPF_DW")
+        if reg.v[2] + offset < end and start < reg.v[5] + offset + size:
+            kptrs.check_touched(reg, item, offset, size, direct)
 
 
 def check_plain_pointer(walk: Walk, reg: Reg, number: int, fixed_allowed: bool = False) -> None:
@@ -246,12 +236,18 @@ def _map_value(
     check_map_permission(info, offset, size, write)
     check_map_value(walk, number, offset, size, zero_allowed=False, direct=True)
     if info.fields and not reg.v[1]:
-        item = info.pointer_field_at(offset + reg.v[0])
+        item = info.pointer_field_at(offset + scalar.signed64(reg.v[0]))
         if item is not None:
-            unsupported(f"a kernel pointer in the value of map '{info.name}'")
+            kptrs.access(walk, info, item, value)
+            return
     if write or value < 0:
         return
-    known = None if reg.v[1] else info.constant(offset + reg.v[0], size, signed)
+    known = None
+    if info.constant_array and not reg.v[1]:
+        if info.max_entries != 1:
+            # The kernel takes the address of the only element, and refuses the program where there are more.
+            refuse(ENOTSUPP)
+        known = info.constant(offset + scalar.signed64(reg.v[0]), size, signed)
     if known is None:
         walk.regs[value] = walk.unknown
     else:

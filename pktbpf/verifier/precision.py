@@ -73,6 +73,9 @@ def mark_register(walk: Walk, number: int) -> None:
     if not walk.capable:
         return
     state = walk.state
+    if walk.regs[number].kind != SCALAR:
+        # The kernel asks this of a pointer that bpf_loop is given as a count, and takes it for its own fault.
+        _bug("backtracking misuse")
     wanted = Wanted(len(state.frames) - 1)
     wanted.regs[wanted.frame] = 1 << number
     trace(walk, state, wanted)

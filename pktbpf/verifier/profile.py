@@ -79,6 +79,7 @@ class Rules:
     names_target: bool
     precise_links: bool
     convergence: bool
+    returns_from_tail_calls: bool
 
 @dataclass(frozen=True, slots=True)
 class Profile(Rules):

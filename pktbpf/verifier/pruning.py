@@ -63,6 +63,11 @@ class Explored:
         self.jumps_before = 0
         self.insns_before = 0
 
+    def restart(self) -> None:
+        """Forget the checkpoints, not the counters: another function is verified next."""
+        self.buckets.clear()
+        self.visits.clear()
+
     def bucket(self, index: int, callsite: int) -> list[State]:
         """The checkpoints kept for an instruction reached from one call."""
         key = ((index ^ callsite) & 0xFFFFFFFF) % len(self.walk.insns)

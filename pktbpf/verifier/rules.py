@@ -99,6 +99,8 @@ ROWS: tuple[Rule, ...] = (
     Rule("constant_dynptrs", "6.2", "helpers that only read through a dynptr take a constant one", "6.1, 6.12 verifier.c process_dynptr_func"),
     Rule("callback_rounds", "6.7", "a callback is walked until its rounds converge; before, it was walked once", "6.1, 6.12 verifier.c push_callback_call; since: memory", ("6.6",)),
     Rule("placed_dynptrs", "6.2", "a dynptr must lie at a constant aligned offset; before, only what was written there counted", "6.1, 6.12 verifier.c process_dynptr_func, dynptr_get_spi; asked", (), "stores over a dynptr and dynptrs at varying offsets are judged as from 6.2 on", "5.19"),
+    # ---- functions
+    Rule("returns_from_tail_calls", "6.18", "a tail call in a function beside the main one may also be that function's end", "asked 6.18 (stable releases); since: memory"),
     # ---- limits
     Rule("complexity_is_size", "6.19", "more than 8192 waiting branches are E2BIG, not EFAULT or ENOMEM", "6.12 verifier.c push_stack; asked", ("6.12",)),
     # ---- without CAP_PERFMON

@@ -21,21 +21,32 @@ Problem = tuple[int, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class FunctionType:
-    """One function: name, linkage, whether it returns an int, and what its arguments are ("ctx", "int", ...)."""
+    """One function: name, linkage, whether it returns an int, what its arguments are ("ctx", "int", ...), and why it
+    cannot be a global one. The words are those of pktbpf.objfile.btf_info."""
 
     name: str
     linkage: str = "static"
     returns_int: bool = True
     args: tuple[str, ...] = ()
+    problem: tuple[int, str] | None = None
 
 
 class FunctionTypes:
-    """The functions of one program by number; empty without function information."""
+    """The functions of one program by number; empty without function information.
+
+    called: global functions that verified code calls. unreliable: functions that some call did not fit.
+    """
 
     def __init__(self, source: Any, layout: Layout):
         self.layout = layout
         self.called: set[int] = set()
+        self.unreliable: set[int] = set()
         self.table: dict[int, FunctionType] = dict(getattr(source, "functions", None) or {})
+
+    def check_order(self) -> None:
+        """The first record belongs to the main function."""
+        if self.table and 0 not in self.table:
+            invalid(f"nonzero insn_off {min(self.table)} for the first func info record")
 
     def check(self) -> None:
         """Packet loads and tail calls in functions beside the main one need a known int result."""
@@ -56,6 +67,9 @@ class FunctionTypes:
                 invalid("LD_ABS is only allowed in functions that return 'int'.")
             if number and not found.returns_int and function.tail_call:
                 invalid("tail_call is only allowed in functions that return 'int'.")
+        main = self.table[0]
+        if main.problem is not None or main.args != ("ctx",):
+            self.unreliable.add(0)
 
     def of(self, number: int) -> FunctionType | None:
         """What is known of function `number`."""
@@ -72,15 +86,21 @@ class FunctionTypes:
         return found.name if found is not None else ""
 
     def check_call(self, walk: Walk, number: int) -> Problem | None:
-        """Whether the arguments of a call to a global function fit its types; the kernel's words if not."""
+        """Whether the arguments of a call fit the function's types; the kernel's errno and words if not.
+
+        Only calls of global functions are refused for it, others leave a note. A function that one call did not fit is
+        never trusted again."""
         found = self.of(number)
-        if found is None:
+        if found is None or number in self.unreliable:
             return errno.EINVAL, ()
-        if found.linkage != "global":
-            return None
         from pktbpf.verifier import globals as global_functions
 
-        return global_functions.match(walk, found)
+        problem = global_functions.match(walk, found)
+        if problem is not None:
+            self.unreliable.add(number)
+            if found.linkage != "global":
+                walk.note(*(line for line in problem[1] if line))
+        return problem
 
     def callback(self, walk: Walk, target: int) -> int:
         """Number of the function whose address is taken; it must be static and have type information."""

@@ -76,6 +76,7 @@ class Walk:
         self.cpus = cpus
         self.log = log
         self.kernel = kernel
+        self._own: dict[int, Kernel] = {}
         perfmon = privilege == "root"
         self.capable = privilege != "none"
         self.leaks_pointers = self.reads_unwritten_stack = self.bypass_v1 = self.bypass_v4 = perfmon
@@ -156,6 +157,13 @@ class Walk:
         if self.log is not None:
             self.log.lines(lines)
 
+    def own_types(self, types: Any) -> Kernel:
+        """Questions about structures of the program's own BTF."""
+        found = self._own.get(id(types))
+        if found is None:
+            found = self._own[id(types)] = Kernel(types)
+        return found
+
     def note_access(self, reg: Reg, offset: int, size: int) -> None:
         """Keep what this access was proven to be, for engines."""
         if self.facts is not None and not self.state.speculative:
@@ -228,12 +236,13 @@ class Walk:
         """Forget ranges of `new` that differ from `old` and were not needed."""
         pruning.widen(self, old, new)
 
-    def after_packet_load(self) -> None:
-        """A failing packet load returns 0 from the function it stands in; that way is explored as well."""
+    def may_return(self, result: Reg) -> None:
+        """The instruction may also end the function it stands in, with `result`: a failing packet load, a tail call.
+        That way is followed first."""
         if len(self.state.frames) > 1:
             if self.branch(self.index + 1, self.index) is None:
                 self.too_complex(errno.EFAULT)
-            self.regs[0] = self.zero
+            self.regs[0] = result
             finish_function(self)
             return
         self.index += 1
@@ -257,7 +266,7 @@ class Walk:
 
     def run(self) -> None:
         """Follow all paths. Stops with a Refusal whose `insn` is where it happened."""
-        self.explored = Explored(self) if self.explored.total else self.explored
+        self.explored.restart()
         self.pending.clear()
         try:
             self._loop()

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from verifier_cases import Case, cases, ours
-from verifier_oracle import Oracle
+from verifier_oracle import Oracle, plain
 
 CASES = cases()
 
@@ -14,7 +14,7 @@ CASES = cases()
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_case(case: Case) -> None:
     found, wanted = ours(case.insns, case.privilege), case.verdict
-    assert (found.errno, found.line) == (wanted.errno, wanted.line)
+    assert (found.errno, plain(found.line)) == (wanted.errno, plain(wanted.line))
     assert wanted.insn is None or found.insn == wanted.insn
 
 

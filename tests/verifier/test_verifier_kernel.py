@@ -14,7 +14,7 @@ from collections import Counter
 import pytest
 from verifier_cases import ours
 from verifier_generate import programs
-from verifier_oracle import MAPS, Oracle, Verdict
+from verifier_oracle import MAPS, Oracle, Verdict, plain
 
 from pktbpf.verifier import walk
 
@@ -47,7 +47,7 @@ def difference(kernel: Verdict, mine: Verdict) -> str:
     if kernel.insn is not None and kernel.insn != mine.insn:
         return "instruction"
     # A log that does not fit into the oracle's buffer is not there at all.
-    return "line" if kernel.line != mine.line and kernel.log else ""
+    return "line" if plain(kernel.line) != plain(mine.line) and kernel.log else ""
 
 
 def compare(oracle: Oracle, privilege: str, first: int, count: int) -> tuple[Counter[str], list[str]]:
@@ -57,13 +57,13 @@ def compare(oracle: Oracle, privilege: str, first: int, count: int) -> tuple[Cou
     with oracle.unprivileged(privilege) if privilege != "root" else contextlib.nullcontext():
         for seed, feature, insns in programs(first, count, privilege=privilege):
             mine = ours(insns, privilege)
-            if mine.errno == errno.E2BIG:
+            if mine.errno == errno.E2BIG and mine.line.startswith("BPF program is too large"):
                 seen["long"] += 1
                 continue
             kernel = oracle.verdict(insns, privilege)
             seen["refused" if kernel.errno else "accepted"] += 1
             what = difference(kernel, mine)
-            if mine.errno == errno.EOPNOTSUPP:
+            if mine.line.startswith("cannot be judged offline"):
                 # Needs what only the running kernel has, such as the layout of its structures.
                 seen["unjudged"] += 1
             elif what:
@@ -81,7 +81,7 @@ def test_verdicts_are_the_kernels(oracle: Oracle, privilege: str, monkeypatch: p
     seen, different = compare(oracle, privilege, SEED, COUNT)
     assert not different, "\n".join(different[:20])
     assert seen["unjudged"] * 1000 <= COUNT, seen
-    assert min(seen["accepted"], seen["refused"]) > COUNT // 5, seen
+    assert min(seen["accepted"], seen["refused"]) > COUNT // 6, seen
 
 
 @pytest.mark.long

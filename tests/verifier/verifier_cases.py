@@ -1,7 +1,8 @@
 """Case files: a small program and what the kernel says of it, as text. Lines `key value`, then `code` and instructions.
 
 privilege: root, cap_bpf or none. errno: 0 or a number. insn: the refusing instruction. line: first line of the error.
-Instructions are five numbers: opcode, dst, src, offset, immediate; maps are numbers of verifier_oracle.MAPS.
+function: a slot and which of verifier_types.FUNCTIONS starts there, one line each. Instructions are five numbers:
+opcode, dst, src, offset, immediate; maps are numbers of verifier_oracle.MAPS.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from verifier_oracle import KFUNCS, MAPS, Verdict, kernel_types
+from verifier_maps import TYPES
+from verifier_oracle import KFUNCS, MAPS, Sample, Verdict, kernel_types
+from verifier_types import FUNCTIONS, TABLE
 
 from pktbpf.errors import ProgramRefused
 from pktbpf.isa.extended import Insn
+from pktbpf.objfile.btf_info import function_info
+from pktbpf.objfile.values import ProgramBtf
 from pktbpf.program import Program
 from pktbpf.verifier import verify
 
@@ -39,7 +44,9 @@ def made(insns: tuple[Insn, ...], *, gpl: bool = True) -> Program:
     }
     kfuncs = {i: KFUNCS[insn.imm] for i, insn in enumerate(insns)
               if insn.code == 0x85 and insn.src == 2 and 0 <= insn.imm < len(KFUNCS)}  # fmt: skip
-    return Program(insns, maps=maps, kfuncs=kfuncs, license="GPL" if gpl else "Proprietary")
+    functions = {at: function_info(TYPES, FUNCTIONS[name]) for at, name in getattr(insns, "functions", ())}
+    btf = ProgramBtf(TABLE, functions) if functions else None
+    return Program(tuple(insns), maps=maps, kfuncs=kfuncs, license="GPL" if gpl else "Proprietary", btf=btf)
 
 
 def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True) -> Verdict:
@@ -54,10 +61,15 @@ def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True) -> Verdic
 def read(path: Path) -> Case:
     """The case in a file."""
     head, _, body = path.read_text().partition("\ncode\n")
-    fields = dict(line.split(" ", 1) for line in head.splitlines() if " " in line)
+    lines = [line.split(" ", 1) for line in head.splitlines() if " " in line]
+    functions = [text.split() for key, text in lines if key == "function"]
+    fields = {key: text for key, text in lines if key != "function"}
     number = int(fields["errno"])
     at = int(fields["insn"]) if "insn" in fields else None
-    insns = tuple(Insn(*(int(word, 0) for word in line.split())) for line in body.splitlines())
+    insns = Sample.of(
+        (Insn(*(int(word, 0) for word in line.split())) for line in body.splitlines()),
+        ((int(slot), name) for slot, name in functions),
+    )
     return Case(path.stem, fields["why"], fields["privilege"], Verdict(number, at, fields.get("line", "")), insns)
 
 
@@ -67,6 +79,7 @@ def write(name: str, why: str, privilege: str, verdict: Verdict, insns: tuple[In
     if verdict.errno:
         lines += [f"insn {verdict.insn}"] if verdict.insn is not None else []
         lines += [f"line {verdict.line}"] if verdict.line else []
+    lines += [f"function {slot} {name}" for slot, name in getattr(insns, "functions", ())]
     lines += ["code", *(f"{i.code:#04x} {i.dst} {i.src} {i.off} {i.imm}" for i in insns)]
     (FOLDER / f"{name}.txt").write_text("\n".join(lines) + "\n")
 

@@ -233,3 +233,28 @@ def encodings(rng: random.Random) -> Code:
         imm = rng.choice((0, 1, 0x40, 0x41, 0x50, 0x51, 0xA0, 0xA1, 0xE1, 0xF1, 0x100, 0x110, 0x20))
         m.code[-1] = m.code[-1]._replace(dst=10, src=rng.choice((6, 7, 8)), off=-rng.choice((8, 16, 4)), imm=imm)
     return m.end()
+
+
+def outer(rng: random.Random) -> Code:
+    """A map in a map, and sockets from the context and a socket map."""
+    m = Maker(rng)
+    m.code.append(movr(6, 1))
+    if rng.random() < 0.5:
+        m.code += [
+            I(0x62, 10, 0, -4, 0),
+            *ldmap(1, 14),
+            movr(2, 10),
+            I(0x07, 2, 0, 0, -4),
+            call(1),
+            I(0x15, 0, 0, 0, 0),
+        ]
+        at = len(m.code) - 1
+        m.code += [movr(1, 0), movr(2, 10), I(0x07, 2, 0, 0, -4), call(1), I(0x15, 0, 0, 1, 0)]
+        m.code.append(I(0x79, 1, 0, rng.choice((0, 4, 8))))
+        m.code[at] = m.code[at]._replace(off=len(m.code) - at - 1)
+    else:
+        m.code += [I(0x79, 1, 6, 168), I(0x15, 1, 0, 1, 0)]
+        m.code.append(
+            I(rng.choice((0x61, 0x69, 0x71, 0x79)), 2, 1, rng.choice((0, 4, 8, 24, 44, 48, 50, 52, 72, 76, 80)))
+        )
+    return m.end()

@@ -9,6 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
+from verifier_mutate import mutate
+from verifier_oracle import MAPS, Sample
+
 from pktbpf.isa.extended import Insn
 
 I = Insn  # noqa: E741
@@ -439,108 +442,51 @@ def dynptrs(rng: random.Random) -> Code:
     return m.end()
 
 
-def outer(rng: random.Random) -> Code:
-    """A map in a map, and sockets from the context and a socket map."""
-    m = Maker(rng)
-    m.code.append(movr(6, 1))
-    if rng.random() < 0.5:
-        m.code += [
-            I(0x62, 10, 0, -4, 0),
-            *ldmap(1, 14),
-            movr(2, 10),
-            I(0x07, 2, 0, 0, -4),
-            call(1),
-            I(0x15, 0, 0, 0, 0),
-        ]
-        at = len(m.code) - 1
-        m.code += [movr(1, 0), movr(2, 10), I(0x07, 2, 0, 0, -4), call(1), I(0x15, 0, 0, 1, 0)]
-        m.code.append(I(0x79, 1, 0, rng.choice((0, 4, 8))))
-        m.code[at] = m.code[at]._replace(off=len(m.code) - at - 1)
-    else:
-        m.code += [I(0x79, 1, 6, 168), I(0x15, 1, 0, 1, 0)]
-        m.code.append(
-            I(rng.choice((0x61, 0x69, 0x71, 0x79)), 2, 1, rng.choice((0, 4, 8, 24, 44, 48, 50, 52, 72, 76, 80)))
-        )
-    return m.end()
+# Features whose programs are nearly all refused.
+SELDOM = ("encodings", "kinds", "locks", "regions")
 
 
-def features(privilege: str = "root") -> dict[str, Callable[[random.Random], Code]]:
+def features(privilege: str = "root") -> dict[str, Callable[[random.Random], Code | Sample]]:
     """The makers whose programs have a chance with that privilege."""
     import verifier_features as more
+    import verifier_fields
+    import verifier_functions
     import verifier_kfuncs as kernel
     import verifier_objects as structures
 
-    known: dict[str, Callable[[random.Random], Code]] = {
-        "arithmetic": arithmetic, "lookup": lookup, "helpers": helpers_, "packet": packet, "outer": outer,
+    known: dict[str, Callable[[random.Random], Code | Sample]] = {
+        "arithmetic": arithmetic, "lookup": lookup, "helpers": helpers_, "packet": packet, "outer": more.outer,
         "linked": more.linked, "joins": more.joins, "pointers": more.pointers, "encodings": more.encodings,
+        **verifier_fields.FEATURES,
         "anyhelper": lambda rng: more.anyhelper(rng, privilege), "spills": lambda rng: more.spills(rng, privilege),
     }  # fmt: skip
     if privilege != "none":
         known |= {"calls": calls, "loops": loops, "maygoto": maygoto, "dynptrs": dynptrs}
-        known |= kernel.FEATURES
+        known |= kernel.FEATURES | verifier_functions.FEATURES
     if privilege == "root":
         known |= structures.FEATURES
     return known
 
 
-def mutate(code: Code, rng: random.Random) -> Code:
-    """One small change: an instruction dropped, doubled, swapped, an operand or a distance shifted."""
-    code = list(code)
-    at = rng.randrange(len(code))
-    insn = code[at]
-    kind = rng.random()
-    if kind < 0.2 and len(code) > 2:
-        if insn.code in (0, 0x18):
-            return code
-        del code[at]
-        for i, other in enumerate(code):
-            code[i] = _moved(other, i, at)
-    elif kind < 0.4:
-        code[at] = insn._replace(off=max(-32768, min(32767, insn.off + rng.choice((-8, -4, -1, 1, 4, 8)))))
-    elif kind < 0.55:
-        code[at] = insn._replace(imm=max(-(1 << 31), min((1 << 31) - 1, insn.imm + rng.choice((-8, -1, 1, 8, 64)))))
-    elif kind < 0.7:
-        code[at] = insn._replace(dst=rng.randrange(11))
-    elif kind < 0.85:
-        code[at] = insn._replace(src=rng.randrange(11))
-    elif kind < 0.93:
-        code[at] = insn._replace(code=insn.code ^ rng.choice((1, 8, 0x10, 0x18, 0x20, 0x40, 0x80, 3)))
-    else:
-        other = rng.randrange(len(code))
-        code[at], code[other] = code[other], code[at]
-    return code
-
-
-def _moved(insn: Insn, index: int, removed: int) -> Insn:
-    """Keep jump and call targets when the instruction at `removed` is gone."""
-    old = index if index < removed else index + 1
-    if insn.code & 7 in (5, 6) and insn.code & 0xF0 not in (0x80, 0x90) and insn.code != 0x06:
-        target = old + insn.off + 1
-        return insn._replace(off=(target - (target > removed)) - index - 1)
-    if insn.code == 0x85 and insn.src == 1:
-        target = old + insn.imm + 1
-        return insn._replace(imm=(target - (target > removed)) - index - 1)
-    return insn
-
-
-def program(seed: int, feature: str | None = None, privilege: str = "root") -> tuple[str, tuple[Insn, ...]]:
+def program(seed: int, feature: str | None = None, privilege: str = "root") -> tuple[str, Sample]:
     """(feature, instructions) of one seed. Unprivileged programs mostly write their stack first."""
     rng = random.Random(seed)
     known = features(privilege)
-    name = feature or rng.choice(sorted(known))
-    code = known[name](rng)
+    name = feature or rng.choice([name for name in sorted(known) for _ in range(1 if name in SELDOM else 4)])
+    made = known[name](rng)
+    sample = made if isinstance(made, Sample) else Sample.of(made)
     if privilege == "none" and rng.random() < 0.6:
-        code = [I(0x7A, 10, 0, -off, off) for off in range(8, 80, 8)] + code
-    for _ in range(rng.choice((0, 0, 0, 0, 1, 1, 2))):
-        code = mutate(code, rng)
+        sample = Sample.of([I(0x7A, 10, 0, -off, off) for off in range(8, 80, 8)] + list(sample))
+    for _ in range(rng.choice((0, 0, 0, 0, 0, 0, 1, 1, 2))):
+        sample = mutate(sample, rng)
     # A map that does not exist is file descriptor 9999, so that the kernel's words are the same everywhere.
-    return name, tuple(i._replace(imm=9999) if i.code == 0x18 and i.src in (1, 2) and not 0 <= i.imm < 18 else i
-                       for i in code)  # fmt: skip
+    return name, Sample.of((i._replace(imm=9999) if i.code == 0x18 and i.src in (1, 2) and not 0 <= i.imm < len(MAPS)
+                            else i for i in sample), sample.functions)  # fmt: skip
 
 
 def programs(
     first: int, count: int, feature: str | None = None, privilege: str = "root"
-) -> Iterator[tuple[int, str, tuple[Insn, ...]]]:
+) -> Iterator[tuple[int, str, Sample]]:
     """(seed, feature, instructions) for `count` seeds."""
     for seed in range(first, first + count):
         yield seed, *program(seed, feature, privilege)

@@ -15,9 +15,12 @@ import pickle
 import re
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from verifier_maps import TYPED, load_table
+from verifier_types import FUNCTIONS
 
 from pktbpf.abi import kfuncs
 from pktbpf.isa.extended import Insn
@@ -30,7 +33,8 @@ NUMBERS = {
     "HASH": 1, "ARRAY": 2, "PROG_ARRAY": 3, "PERF_EVENT_ARRAY": 4, "PERCPU_HASH": 5, "PERCPU_ARRAY": 6,
     "CGROUP_ARRAY": 8, "LRU_HASH": 9, "LRU_PERCPU_HASH": 10, "LPM_TRIE": 11, "ARRAY_OF_MAPS": 12, "HASH_OF_MAPS": 13,
     "QUEUE": 22, "STACK": 23, "RINGBUF": 27, "BLOOM_FILTER": 30, "USER_RINGBUF": 31, "SOCKMAP": 15, "XSKMAP": 17,
-    "SOCKHASH": 18, "TASK_STORAGE": 29,
+    "SOCKHASH": 18, "TASK_STORAGE": 29, "STACK_TRACE": 7, "CGROUP_STORAGE": 19, "REUSEPORT_SOCKARRAY": 20,
+    "DEVMAP": 14, "CPUMAP": 16,
 }  # fmt: skip
 _INNER = MapSpec("ARRAY", 4, 8, 2)
 # (spec, may be created by nobody)
@@ -53,10 +57,17 @@ MAPS: tuple[tuple[MapSpec, bool], ...] = (
     (MapSpec("USER_RINGBUF", 0, 0, 4096, name="uring"), True),
     (MapSpec("PERF_EVENT_ARRAY", 4, 4, 2, name="perf"), True),
     (MapSpec("SOCKMAP", 4, 4, 2, name="socks"), False),
+    *((spec, False) for spec in TYPED),
 )
 # Calls of kernel functions name them by their place here.
 KFUNCS: tuple[str, ...] = (*(row.name for row in kfuncs.ROWS), "bpf_task_acquire", "bpf_obj_new_impl")
 _LINE = re.compile(r"^(\d+): (?:\([0-9a-f]{2}\) |BUG_[0-9a-f]{2}$)")
+_CALLS = re.compile(r"call (pc[+-]|bpf_(loop|for_each_map_elem|user_ringbuf_drain|find_vma|timer_set_callback)#)")
+_NOTE = re.compile(
+    r"R\d is not a scalar|arg#\d (expect|type tag)|(variable|negative offset|dereference of modified) \w+ ptr R\d"
+    r"|(Expected|cannot pass).*dynptr"
+)
+_GLOBAL_NOTE = re.compile(r"Func#\d+ \('\w+'\) is (global and assumed valid|safe for any)|Validating ")
 _NOISE = ("processed ", "verification time", "stack depth ")
 
 
@@ -95,30 +106,51 @@ def _bpf(command: int, attr: bytes) -> int:
     return result if result >= 0 else -ctypes.get_errno()
 
 
-def create_map(spec: MapSpec) -> int:
-    """File descriptor, or minus errno."""
-    inner = create_map(spec.inner) if spec.inner is not None else 0
-    attr = struct.pack(
-        "<IIIIIII16s", NUMBERS[spec.kind], spec.key_size, spec.value_size, spec.max_entries, spec.flags, inner, 0,
-        spec.name.encode(),
+def create_map(spec: MapSpec, types: int = 0) -> int:
+    """File descriptor, or minus errno. types: the table of types that a map with BTF names."""
+    inner = create_map(spec.inner, types) if spec.inner is not None else 0
+    attr = bytearray(168)
+    struct.pack_into(
+        "<IIIIIII16s", attr, 0, NUMBERS[spec.kind], spec.key_size, spec.value_size, spec.max_entries, spec.flags, inner,
+        0, spec.name.encode(),
     )  # fmt: skip
-    fd = _bpf(0, attr)
+    value_type = getattr(spec, "value_type_id", 0)
+    if value_type:
+        struct.pack_into("<III", attr, 48, types, spec.key_type_id, value_type)  # type: ignore[attr-defined]
+    fd = _bpf(0, bytes(attr))
     if inner > 0:
         os.close(inner)
+    if fd >= 0 and getattr(spec, "frozen", False):
+        _fill(fd, spec)
     return fd
+
+
+def _fill(fd: int, spec: MapSpec) -> None:
+    """First contents of every element, after which nobody may write the map."""
+    contents = ctypes.create_string_buffer(spec.initial, spec.value_size)  # type: ignore[attr-defined]
+    for index in range(spec.max_entries):
+        key = ctypes.create_string_buffer(struct.pack("<I", index))
+        attr = struct.pack("<IIQQQ", fd, 0, ctypes.addressof(key), ctypes.addressof(contents), 0)
+        assert _bpf(2, attr) == 0
+    assert _bpf(22, struct.pack("<I", fd)) == 0
 
 
 _buffer = ctypes.create_string_buffer(1 << 20)
 
 
-def load(raw: bytes, *, level: int = 1, license: bytes = b"GPL") -> tuple[int, str]:
-    """(0 or errno, log)"""
+def load(
+    raw: bytes, *, level: int = 1, license: bytes = b"GPL", types: int = 0, functions: bytes = b""
+) -> tuple[int, str]:
+    """(0 or errno, log). types, functions: the table of types and `struct bpf_func_info[]` that go with the program."""
     code = ctypes.create_string_buffer(raw, max(len(raw), 8))
     terms = ctypes.create_string_buffer(license)
+    infos = ctypes.create_string_buffer(functions, max(len(functions), 1))
     while True:
         attr = struct.pack(
-            "<IIQQIIQ", 1, len(raw) // 8, ctypes.addressof(code), ctypes.addressof(terms), level,
-            len(_buffer) if level else 0, ctypes.addressof(_buffer) if level else 0,
+            "<IIQQIIQII16sIIIIQI", 1, len(raw) // 8, ctypes.addressof(code), ctypes.addressof(terms), level,
+            len(_buffer) if level else 0, ctypes.addressof(_buffer) if level else 0, 0, 0, b"", 0, 0,
+            types if functions else 0, 8 if functions else 0, ctypes.addressof(infos) if functions else 0,
+            len(functions) // 8,
         )  # fmt: skip
         _buffer[0] = b"\0"
         fd = _bpf(5, attr)
@@ -128,8 +160,13 @@ def load(raw: bytes, *, level: int = 1, license: bytes = b"GPL") -> tuple[int, s
         os.close(fd)
         return 0, _buffer.value.decode(errors="replace")
     if fd == -28 and level:
-        return load(raw, level=0, license=license)
+        return load(raw, level=0, license=license, types=types, functions=functions)
     return -fd, _buffer.value.decode(errors="replace") if level else ""
+
+
+def plain(line: str) -> str:
+    """Without the place of an instruction after the kernel's rewriting, which nothing here needs to know."""
+    return re.sub(r"at insn \d+ \(subprog", "at insn N (subprog", line)
 
 
 def parse(number: int, log: str) -> Verdict:
@@ -146,6 +183,12 @@ def parse(number: int, log: str) -> Verdict:
         if found:
             insn, at = int(found[1]), position + 1
     rest = [line for line in lines[at:] if line.strip()]
+    while len(rest) > 1 and _GLOBAL_NOTE.match(rest[0]):
+        del rest[0]
+    if at and _CALLS.search(lines[at - 1]) and not any(line.startswith("Caller passes") for line in rest):
+        # What does not fit a static function's types is only noted.
+        while len(rest) > 1 and _NOTE.match(rest[0]):
+            del rest[0]
     return Verdict(number, insn, rest[0] if rest else "", log)
 
 
@@ -173,11 +216,24 @@ def _unprivileged_allowed() -> Iterator[None]:
                 pass  # it will put it back
 
 
+class Sample(tuple[Insn, ...]):
+    """Instructions that also say which of verifier_types.FUNCTIONS each of their functions is, by first slot."""
+
+    functions: tuple[tuple[int, str], ...] = ()
+
+    @classmethod
+    def of(cls, insns: Iterable[Insn], functions: Iterable[tuple[int, str]] = ()) -> Sample:
+        made = cls(insns)
+        made.functions = tuple(functions)
+        return made
+
+
 class Oracle:
     """The kernel. `verdict` answers for "root" and, inside `unprivileged()`, for "none"."""
 
     def __init__(self) -> None:
-        self.fds = [create_map(spec) for spec, _ in MAPS]
+        self.types = load_table(_bpf)
+        self.fds = [create_map(spec, self.types) for spec, _ in MAPS]
         self._child: tuple[int, int, int] | None = None
 
     @staticmethod
@@ -198,13 +254,15 @@ class Oracle:
         return b"".join(out)
 
     def verdict(self, insns: tuple[Insn, ...], privilege: str = "root", *, gpl: bool = True, level: int = 1) -> Verdict:
-        raw = self.encode(insns)
-        license = b"GPL" if gpl else b"Proprietary"
+        functions = b"".join(struct.pack("<II", at, FUNCTIONS[name]) for at, name in getattr(insns, "functions", ()))
+        options = {
+            "level": level, "license": b"GPL" if gpl else b"Proprietary", "types": self.types, "functions": functions,
+        }  # fmt: skip
         if privilege == "root":
-            return parse(*load(raw, level=level, license=license))
+            return parse(*load(self.encode(insns), **options))  # type: ignore[arg-type]
         assert self._child is not None
         _, reader, writer = self._child
-        message = pickle.dumps((raw, level, license))
+        message = pickle.dumps((self.encode(insns), options))
         os.write(writer, struct.pack("<I", len(message)) + message)
         (length,) = struct.unpack("<I", _read(reader, 4))
         return parse(*pickle.loads(_read(reader, length)))
@@ -268,6 +326,6 @@ def _serve(reader: int, writer: int, privilege: str) -> None:
             (length,) = struct.unpack("<I", _read(reader, 4))
         except EOFError:
             return
-        raw, level, license = pickle.loads(_read(reader, length))
-        message = pickle.dumps(load(raw, level=level, license=license))
+        raw, options = pickle.loads(_read(reader, length))
+        message = pickle.dumps(load(raw, **options))
         os.write(writer, struct.pack("<I", len(message)) + message)

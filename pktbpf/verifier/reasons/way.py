@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from pktbpf.isa.extended import Insn
-from pktbpf.verifier.layout import is_call, jump_distance
+from pktbpf.verifier.layout import TAIL_CALL, is_call, jump_distance
 from pktbpf.verifier.state import State
 from pktbpf.verifier.tnum import M32, M64
 
@@ -134,6 +134,8 @@ def _how(walk: Walk, index: int, following: int) -> str:
     if operation == 0x80:
         if following == index + 1:
             return "next"
+        if is_call(insn, 0) and insn.imm == TAIL_CALL:
+            return "return"
         return "call" if is_call(insn, 1) else "callback"
     if operation == 0x00:
         return "goto"
