@@ -118,16 +118,16 @@ def match(walk: Walk, info: MapInfo, item: ValueField, reg: Reg, number: int) ->
         allowed = OR_NULL | ALLOC | (PERCPU if item.kind == "percpu_kptr" else 0)
     else:
         allowed = OR_NULL | TRUSTED | RCU | (UNTRUSTED if item.kind == "kptr_untrusted" else 0)
-    wrong = f"invalid kptr access, R{number} type={kind_text(reg.kind)}"
-    expected = f" expected=ptr_{item.target.name}"
+    kind = kind_text(reg.kind)
+    expected = f"ptr_{item.target.name}"
     if item.kind == "kptr_untrusted":
         expected += f" or untrusted_ptr_{item.target.name}"
     if reg.kind & BASE != BTF or reg.kind & ~BASE & ~allowed:
-        denied(wrong + expected)
+        denied(f"invalid kptr access, R{number} type={kind} expected={expected}")
     memory.check_plain_pointer(walk, reg, number, fixed_allowed=True)
     lines = _mismatch(walk, reg, pointee(walk, info, item), strict=item.kind != "kptr_untrusted")
     if lines is not None:
-        denied(*lines, f"{wrong}{reg.obj}{expected}")
+        denied(*lines, f"invalid kptr access, R{number} type={kind}{reg.obj} expected={expected}")
 
 
 def _mismatch(walk: Walk, reg: Reg, wanted: str | PointedStruct, strict: bool) -> tuple[str, ...] | None:

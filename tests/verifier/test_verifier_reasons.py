@@ -78,6 +78,9 @@ def is_edge(insns: tuple[Insn, ...], index: int, following: int, calls: list[int
     if operation == 0x80:
         if following == index + 1:
             return True
+        if insn.src == 0 and insn.imm == 12:
+            # A tail call may end the function that it stands in.
+            return bool(calls) and following == calls.pop() + 1
         calls.append(index)
         return following == index + insn.imm + 1 if insn.src == 1 else insn.src == 0
     distance = insn.imm if insn.code == 0x06 else insn.off

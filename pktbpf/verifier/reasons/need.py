@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pktbpf.verifier.reasons import need_calls, need_general, need_memory, need_program, need_stack, need_values
+from pktbpf.verifier.reasons import (
+    need_calls,
+    need_fields,
+    need_general,
+    need_memory,
+    need_program,
+    need_stack,
+    need_values,
+)
 from pktbpf.verifier.reasons.need_program import Rule
 from pktbpf.verifier.reasons.scene import Need, Scene
 
@@ -18,7 +26,7 @@ def _compiled(*modules: Any) -> _Rules:
 
 # Rules about the program as a whole ask for no register: they are all there is before the walk begins.
 _OF_PROGRAMS = _compiled(need_program, need_general)
-_OF_STATES = _compiled(need_memory, need_stack, need_values, need_calls)
+_OF_STATES = _compiled(need_fields, need_memory, need_stack, need_values, need_calls)
 
 
 def find(scene: Scene) -> Need | None:

@@ -262,6 +262,16 @@ _GENERAL: tuple[tuple[str, str, str, str], ...] = (
         "load a field at its own offset, with its own size",
     ),
     (
+        r"^nonzero insn_off",
+        "types", "type information that begins with the main function",
+        "give func_info for every function, in order",
+    ),
+    (
+        r"^invalid read from stack",
+        "stack_initialised", "bytes of the stack that hold plain data",
+        "read other bytes: these belong to a dynptr, an iterator or saved flags",
+    ),
+    (
         r"^cannot be judged offline",
         "unknown", "something that only a running kernel knows",
         "ask a live kernel, or accept the program explicitly with pktbpf.trust",

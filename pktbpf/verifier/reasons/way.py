@@ -93,6 +93,9 @@ def _is_entry(walk: Walk, checkpoint: State) -> bool:
 def _back_to_checkpoint(walk: Walk, state: State, index: int, out: list[int]) -> int:
     """Append the instructions since a checkpoint, newest first; returns the oldest."""
     history, first, insns = state.history, state.first, walk.insns
+    if state.parent is None:
+        # A callback that a timer runs later begins at its own first instruction.
+        first = walk.layout.functions[state.frames[0].subprog].start
     left = len(history)
     while True:
         second_half = out and not insns[index].code and index and insns[index - 1].code == 0x18
