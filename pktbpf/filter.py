@@ -6,7 +6,6 @@ finds that place in captured frames. Bytes in front of it may be given with `sta
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace as _replace
 from functools import partial
@@ -44,11 +43,14 @@ def verify(program: ClassicProgram | Program | Verified, **options: Any) -> Veri
         return Verified(program)
     from pktbpf.verifier import verify as verify_extended
 
-    given = options.get("kernel_btf")
-    if isinstance(given, str | bytes | os.PathLike):
-        from pktbpf.objfile.load import target_btf
+    if options.get("kernel_btf") is not None:
+        from pktbpf.objfile.kernel_btf import given
 
-        options["kernel_btf"] = target_btf(given)
+        options["kernel_btf"] = given(options["kernel_btf"])
+    if program.kvars:
+        from pktbpf.objfile.ksyms import check_declarations
+
+        check_declarations(program, options.get("kernel_btf"))
     return verify_extended(program, **options)
 
 
@@ -75,11 +77,11 @@ class Filter:
         self.verified = verify(program, kernel_btf=self.env.kernel_btf)
         self.maps: dict[str, Map] = {}
         self.profile = find_profile(attach)
-        if self.verified.program.maps:
+        if self.verified.program.maps or self.verified.program.kvars:
             from pktbpf.instance import Instance
 
             admit = partial(verify, kernel_btf=self.env.kernel_btf)
-            instance = Instance(maps, admit=admit, cpus=self.env.cpu + 1)
+            instance = Instance(maps, admit=admit, cpus=self.env.cpu + 1, env=self.env)
             self.verified = instance.bind(self.verified)
             self.maps = instance.maps
         self.program = self.verified.program

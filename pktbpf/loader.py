@@ -121,6 +121,7 @@ def load(
     form: str | None = None,
     savefile: bool = False,
     live: bool = False,
+    btf: str | bytes | None = None,
 ) -> ClassicProgram | Program | Any:
     """The filter that `source` states.
 
@@ -128,11 +129,12 @@ def load(
     linktype: DLT name or number that an expression is compiled for (default EN10MB). optimize: as tcpdump without -O.
     program: which program of an object, or which array of a C source. form: one of `FORMS`, instead of guessing.
     savefile: compile an expression as `tcpdump -r` does. live: as `tcpdump -i` does (`vlan` tests metadata, too).
+    btf: types of the kernel that an object is fitted to (bytes, or a file; default: the running kernel's).
     Raises FilterSyntaxError, ExpressionError, ObjectError; UsageError for an unknown form.
     """
     if form is not None and form not in FORMS:
         raise UsageError(f"unknown filter form {form!r}; there are {', '.join(FORMS)}")
-    wanted = _Wanted(linktype, optimize, program, form, savefile, live)
+    wanted = _Wanted(linktype, optimize, program, form, savefile, live, btf)
     if isinstance(source, bytes | bytearray | memoryview):
         return wanted.from_bytes(bytes(source), None)
     if not isinstance(source, str):
@@ -248,6 +250,7 @@ class _Wanted(NamedTuple):
     form: str | None
     savefile: bool = False
     live: bool = False
+    btf: str | bytes | None = None
 
     def from_file(self, path: Path) -> Any:
         return self.from_bytes(_read(path), path)
@@ -259,7 +262,7 @@ class _Wanted(NamedTuple):
         if form == "elf":
             from pktbpf.objfile import load_object
 
-            return load_object(data, program=self.program, path=_name(path))
+            return load_object(data, program=self.program, path=_name(path), btf=self.btf)
         if form in ("raw", "raw-extended"):
             return _from_raw(data, form, path)
         text = decode_text(data)

@@ -105,6 +105,16 @@ class PointedStruct:
         return self.name
 
 
+@dataclass(frozen=True, slots=True)
+class KernelVariable:
+    """A variable of the kernel that a program names. weak: its address is 0 in a kernel that has no such variable.
+    declared: its type in the object that the program is from, None where that is not known."""
+
+    name: str
+    weak: bool = False
+    declared: Any = field(default=None, compare=False, repr=False)
+
+
 @dataclass(frozen=True)
 class Program:
     """An extended program: one Insn per eight-byte slot, so numbers agree with the kernel's.
@@ -112,7 +122,8 @@ class Program:
     maps: slot number of a 64-bit immediate -> the map it names (a MapSpec, or a live map). license: as in the object.
     classic: the program this is the translation of. starts: slot at which each classic instruction begins.
     btf: debug information of the object (functions, lines), opaque here; None for none. kfuncs: slot of a call of a
-    kernel function -> its name, since the number in the instruction differs from kernel to kernel.
+    kernel function -> its name, since the number in the instruction differs from kernel to kernel. kvars: slot of a
+    64-bit immediate -> the variable of the kernel that it names (a KernelVariable, or a live one).
     """
 
     insns: tuple[Insn, ...]
@@ -125,6 +136,7 @@ class Program:
     lines: Mapping[int, str] = field(default_factory=dict, compare=False)
     btf: Any = field(default=None, compare=False)
     kfuncs: Mapping[int, str] = field(default_factory=dict)
+    kvars: Mapping[int, Any] = field(default_factory=dict)
 
     @classmethod
     def from_bytes(cls, raw: bytes, **kwargs: Any) -> Self:
@@ -173,6 +185,11 @@ class Verified:
     trusted: bool = False
     facts: Mapping[int, Any] = field(default_factory=dict, compare=False)
     log: str = field(default="", compare=False)
+
+    @property
+    def probes(self) -> frozenset[int]:
+        """Slots of loads that give 0 where their pointer leads nowhere (the kernel's PROBE_MEM)."""
+        return frozenset(slot for slot, fact in self.facts.items() if getattr(fact, "kind", "") == "kernel")
 
 
 def trust(program: Program) -> Verified:

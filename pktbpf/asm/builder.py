@@ -52,7 +52,7 @@ from pktbpf.isa.fields import (
     H,
     W,
 )  # fmt: skip
-from pktbpf.program import INTERNAL_HELPERS, Program
+from pktbpf.program import INTERNAL_HELPERS, KernelVariable, Program
 
 __all__ = [
     "ADD",
@@ -126,6 +126,7 @@ __all__ = [
     "ld_func",
     "ld_imm64",
     "ld_ind",
+    "ld_ksym",
     "ld_map",
     "ld_map_value",
     "ldsx_mem",
@@ -157,7 +158,8 @@ Target = str | int  # a label, or a distance in slots from the next instruction
 @dataclass(frozen=True, slots=True)
 class Step:
     """One instruction before its place is known. field: which of off and imm the target goes to. map: name of the map
-    that a 64-bit immediate names. upper: its second slot's imm. kfunc: name of the kernel function called."""
+    that a 64-bit immediate names. upper: its second slot's imm. kfunc: name of the kernel function called. variable:
+    the kernel's variable whose address is taken."""
 
     insn: Insn
     target: str | None = None
@@ -165,6 +167,7 @@ class Step:
     map: str | None = None
     upper: int | None = None
     kfunc: str | None = None
+    variable: KernelVariable | None = None
 
     @property
     def row(self) -> Row | None:
@@ -441,6 +444,11 @@ def ld_map_value(dst: int, name: str, offset: int = 0) -> Step:
     return Step(emit("LD_MAP_VALUE", dst).insn, map=name, upper=offset)
 
 
+def ld_ksym(dst: int, name: str, *, weak: bool = False) -> Step:
+    """The address of a variable (or function) of the kernel, 0 for a weak one that is not there."""
+    return Step(emit("LD_BTF_ID", dst).insn, upper=0, variable=KernelVariable(name, weak))
+
+
 def ld_func(dst: int, target: Target) -> Step:
     """The address of a function of this program, as callback helpers take it."""
     step = _jump(emit("LD_FUNC", dst), target, "imm")
@@ -466,6 +474,7 @@ def build(
     insns: list[Insn] = []
     used: dict[int, Any] = {}
     kernel: dict[int, str] = {}
+    variables: dict[int, KernelVariable] = {}
     for slot, step in placed:
         insn = step.insn
         if step.target is not None:
@@ -477,8 +486,10 @@ def build(
             insns.append(Insn(0, imm=_signed32(step.upper)))
         if step.kfunc is not None:
             kernel[slot] = step.kfunc
+        if step.variable is not None:
+            variables[slot] = step.variable
         if step.map is not None:
             if maps is None or step.map not in maps:
                 raise ValueError(f"map {step.map!r} is not among maps=")
             used[slot] = maps[step.map]
-    return Program(tuple(insns), name=name, license=license, maps=used, kfuncs=kernel)
+    return Program(tuple(insns), name=name, license=license, maps=used, kfuncs=kernel, kvars=variables)

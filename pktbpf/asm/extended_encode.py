@@ -28,6 +28,12 @@ class KernelFunction(str):
     __slots__ = ()
 
 
+class KernelSymbol(str):
+    """The name of the kernel's variable or function whose address an instruction takes."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True)
 class Assembly:
     """What is known of a text while it is read; statements are (slot, line, possible readings)."""
@@ -42,6 +48,7 @@ class Assembly:
     fixed: dict[int, Insn] = field(default_factory=dict)
     size: int = 0
     functions: list[int] = field(default_factory=list)
+    weak: set[str] = field(default_factory=set)
 
 
 def trouble_at(state: Assembly, line: Line, reason: str, column: int | None = None) -> FilterSyntaxError:
@@ -104,6 +111,9 @@ def _encode(state: Assembly, slot: int, line: Line, reading: Reading) -> tuple[l
                 used = KernelFunction(value)
             elif line.raw is None:
                 raise trouble_at(state, line, f"{value[:40]!r} is neither a helper nor a kernel function", column)
+            continue
+        elif isinstance(value, str) and row.operation == "BTF_ID":
+            used = KernelSymbol(value)
             continue
         elif isinstance(value, str):
             # `call pc+13#symbol`: a kernel with JIT shows the distance in off and the function's number in imm.

@@ -31,13 +31,15 @@ def helper_text(number: int) -> str:
 
 def format_insn(
     insn: Insn, second: Insn | None = None, *, target: str | None = None, map_name: str | None = None,
-    kfunc: str | None = None,
+    kfunc: str | None = None, variable: str | None = None,
 ) -> str:  # fmt: skip
     """One instruction as text. second: the slot after it, needed for 64-bit immediates. target: the label that a jump
     or local call goes to. map_name: what stands for the map of a map reference (default: its number). kfunc: name of
-    the kernel function that it calls."""
+    the kernel function that it calls. variable: name of the kernel's variable whose address it takes."""
     if kfunc is not None:
         return f"call {kfunc}"
+    if variable is not None:
+        return f"r{insn.dst} = ksym[{variable}] ll"
     row = printable_row(insn, second)
     if row is None:
         return f".insn {insn.code:#04x}, {insn.dst}, {insn.src}, {insn.off}, {insn.imm}"
@@ -111,6 +113,11 @@ def map_names(maps: Mapping[int, Any]) -> dict[int, str]:
     return names
 
 
+def variable_names(program: Program) -> dict[int, str]:
+    """Slot -> name of the kernel's variable there."""
+    return {slot: str(getattr(one, "spec", one).name) for slot, one in program.kvars.items()}
+
+
 def disassemble(
     program: Program, *, opcodes: bool = False, labels: bool = False, lines: bool = True, declare: bool = True
 ) -> str:
@@ -118,13 +125,14 @@ def disassemble(
 
     opcodes: number and opcode in front of each (`   0: (61) `), as bpftool prints them. labels: names instead of
     distances. lines: source lines from the debug information as `; ` comments. declare: `.name`, `.license` (if not
-    GPL) and a `.map` for each map in front, so that the text alone gives the program back, but for its debug
-    information and the first contents of its maps.
+    GPL), `.weak` for such variables of the kernel and a `.map` for each map in front, so that the text alone gives the
+    program back, but for its debug information and the first contents of its maps.
     """
     out = list(_declarations(program)) if declare else []
     targets = targets_of(program)
     names = _label_names(program, targets) if labels else {}
     maps = map_names(program.maps)
+    variables = variable_names(program)
     said = ""
     skip = False
     for slot, insn in enumerate(program.insns):
@@ -141,7 +149,7 @@ def disassemble(
         if slot + 1 in names and is_wide(insn):
             second = None  # a jump into the middle: both words stand alone
         text = format_insn(insn, second, target=names.get(targets.get(slot, -1)), map_name=maps.get(slot),
-                           kfunc=program.kfuncs.get(slot))  # fmt: skip
+                           kfunc=program.kfuncs.get(slot), variable=variables.get(slot))  # fmt: skip
         skip = is_wide(insn) and printable_row(insn, second) is not None
         indent = "    " if names else ""
         out.append(f"{slot:4}: ({insn.code:02x}) {text}" if opcodes else indent + text)
@@ -171,6 +179,8 @@ def _declarations(program: Program) -> list[str]:
     if program.license != "GPL":
         out.append(f'.license "{program.license}"')
     names = map_names(program.maps)
+    weak = {one.name for one in program.kvars.values() if getattr(one, "weak", False)}
+    out += [f".weak {name}" for name in sorted(weak)]
     done: set[str] = set()
     for slot, name in names.items():
         value = getattr(program.maps[slot], "spec", program.maps[slot])

@@ -39,6 +39,7 @@ SPELLINGS: tuple[tuple[str, str], ...] = (
     ("LD_MAP_IDX", "r{dst} = map[idx:{imm}] ll"),
     ("LD_MAP_IDX_VALUE", "r{dst} = map[idx:{imm}]+{hi} ll"),
     ("LD_MAP_IDX_VALUE", "r{dst} = map[idx:{imm}][0]+{hi} ll"),
+    ("LD_BTF_ID", "r{dst} = ksym[{word}] ll"),
     ("CALL_LOCAL", "call pc{far}#{word}"),
     ("CALL_KFUNC", "call {word}"),  # tried after the helper of that name
     ("CALL_KFUNC", "call {word}#{imm}"),  # bpftool: only the name or the bytes tell it from a helper

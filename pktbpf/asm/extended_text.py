@@ -2,8 +2,9 @@
 
 A statement is one instruction in the kernel's wording, `name:` a label, `;`, `//` and a leading `#` start comments.
 Directives: `.map NAME KIND key_size=N value_size=N max_entries=N [flags=N] [extra=N] [inner=NAME]`, `.license "GPL"`,
-`.name NAME`, `.insn code, dst, src, off, imm` for any eight bytes. Listings of bpftool (also with `opcodes`, `linum`)
-and llvm-objdump assemble to the bytes they show; bytes that contradict their text are an error.
+`.name NAME`, `.weak NAME` for a variable of the kernel that may be missing, `.insn code, dst, src, off, imm` for any
+eight bytes. Listings of bpftool (also with `opcodes`, `linum`) and llvm-objdump assemble to the bytes they show; bytes
+that contradict their text are an error.
 """
 
 from __future__ import annotations
@@ -14,13 +15,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from pktbpf.abi.map_kinds import BY_NAME as MAP_KINDS
-from pktbpf.asm.extended_encode import Assembly, KernelFunction, choose, function_starts, signed, trouble_at
+from pktbpf.asm.extended_encode import (
+    Assembly,
+    KernelFunction,
+    KernelSymbol,
+    choose,
+    function_starts,
+    signed,
+    trouble_at,
+)
 from pktbpf.asm.extended_listing import Line, read_lines
 from pktbpf.asm.extended_print import disassemble, format_insn
 from pktbpf.asm.extended_syntax import SyntaxTrouble, parse
 from pktbpf.errors import FilterSyntaxError
 from pktbpf.isa.extended import Insn, Kind
-from pktbpf.program import MapSpec, Program
+from pktbpf.program import KernelVariable, MapSpec, Program
 
 __all__ = ["assemble", "disassemble", "format_insn"]
 
@@ -95,10 +104,13 @@ def _read_directive(state: Assembly, line: Line) -> None:
             state.license = rest.removeprefix('"').removesuffix('"')
         case ".name":
             state.name = rest
+        case ".weak":
+            state.weak.add(rest)
         case ".map":
             _declare_map(state, line, rest)
         case _:
-            raise trouble_at(state, line, f"unknown directive {word[:40]!r}; there are .map, .license, .name and .insn")
+            known = ".map, .license, .name, .weak and .insn"
+            raise trouble_at(state, line, f"unknown directive {word[:40]!r}; there are {known}")
 
 
 def _raw_insn(state: Assembly, line: Line, rest: str) -> Insn:
@@ -156,6 +168,7 @@ def _finish(state: Assembly) -> Program:
     slots: list[Insn] = [Insn(0)] * state.size
     maps: dict[int, Any] = {}
     kernel: dict[int, str] = {}
+    variables: dict[int, KernelVariable] = {}
     state.functions = function_starts(state)
     for slot, insn in state.fixed.items():
         slots[slot] = insn
@@ -164,8 +177,11 @@ def _finish(state: Assembly) -> Program:
         slots[slot : slot + len(words)] = words
         if isinstance(used, KernelFunction):
             kernel[slot] = str(used)
+        elif isinstance(used, KernelSymbol):
+            variables[slot] = KernelVariable(str(used), used in state.weak)
         elif used is not None:
             maps[slot] = used
     return Program(
-        tuple(slots), name=state.name, license=state.license, maps=maps, origin=state.source or "", kfuncs=kernel
-    )
+        tuple(slots), name=state.name, license=state.license, maps=maps, origin=state.source or "", kfuncs=kernel,
+        kvars=variables,
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,22 +22,30 @@ class Chosen(NamedTuple):
     name: str
 
 
-def choose(
-    filters: Sequence[str], programs: Sequence[str], values: Mapping[str, str]
-) -> tuple[list[Chosen], list[Object]]:
-    """The filters with objects opened: (filters in order, the objects among them).
+class Choice(NamedTuple):
+    """What a command line runs: filters in order, the objects among them, and values of the kernel's variables."""
+
+    filters: list[Chosen]
+    objects: list[Object]
+    variables: dict[str, str]
+
+
+def choose(filters: Sequence[str], programs: Sequence[str], values: Mapping[str, str]) -> Choice:
+    """The filters with objects opened.
 
     programs: names given with --program; each must be in one of the objects, and an object with several programs needs
     one. values: --set. Raises UsageError, ObjectError with the list of what there is.
     """
+    from pktbpf.objfile import Object
     from pktbpf.replayer.selection import blaming
 
-    objects: dict[str, Object] = {}
+    opened: dict[str, Any] = {}
     for one in dict.fromkeys(filters):
         with blaming(one, len(filters) > 1):
-            opened = _object(one)
-        if opened is not None:
-            objects[one] = opened
+            opened[one] = _opened(one)
+    objects = {one: found for one, found in opened.items() if isinstance(found, Object)}
+    variables = {path: value for path, value in values.items() if _of_kernel(opened.values(), path)}
+    values = {path: value for path, value in values.items() if path not in variables}
     if programs and not objects:
         raise UsageError(f"--program {programs[0]}: none of the filters is an object")
     objects = _with_values(objects, values)
@@ -54,25 +62,28 @@ def choose(
         several = len(wanted) > 1
         found = [objects[one].program(name) for name in wanted] or [objects[one].program()]
         chosen += [Chosen(program, f"{one}: {program.name}" if several else one) for program in found]
-    return chosen, list(objects.values())
+    return Choice(chosen, list(objects.values()), variables)
 
 
-def _object(argument: str) -> Object | None:
-    """The object that a filter argument is; None for any other form."""
+def _opened(argument: str) -> Any:
+    """The object or program that a filter argument is; None for an expression."""
     from pktbpf import loader
-    from pktbpf.objfile import Object
 
-    if loader.is_expression(argument):
-        return None
-    loaded = loader.load_argument(argument)
-    return loaded if isinstance(loaded, Object) else None
+    return None if loader.is_expression(argument) else loader.load_argument(argument)
+
+
+def _of_kernel(opened: Iterable[Any], path: str) -> bool:
+    """Whether a name, or the part before a dot or bracket, is a variable of the kernel that some program uses."""
+    programs = [one for found in opened for one in getattr(found, "programs", {"": found}).values()]
+    used = {variable.name for program in programs for variable in getattr(program, "kvars", {}).values()}
+    return any(_names(path, name) for name in used)
 
 
 def _with_values(objects: Mapping[str, Object], values: Mapping[str, str]) -> dict[str, Object]:
     """The objects with those variables set that they have; a name that none of them has is an error."""
     for name, value in values.items():
         if not objects:
-            raise UsageError(f"--set {name}: none of the filters is an object")
+            raise UsageError(f"--set {name}: none of the filters is an object or names such a variable of the kernel")
         if not any(_has(found, name) for found in objects.values()):
             next(iter(objects.values())).with_values({name: value})  # raises with the names that there are
     return {

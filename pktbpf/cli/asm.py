@@ -23,7 +23,9 @@ def command(
 ) -> None:
     """Assemble PROG: bpf_asm text, a listing, extended text, or any other form of a filter; - is standard input.
 
-    Without -o, the C array of `tcpdump -dd` is printed (an extended program as hex); with -o, raw bytes are written.
+    Extended text names maps (`r1 = map[NAME] ll`), helpers and kernel functions (`call NAME`) and variables of the
+    kernel (`r1 = ksym[NAME] ll`). Without -o, the C array of `tcpdump -dd` is printed (an extended program as hex);
+    with -o, raw bytes are written.
 
     \b
     Examples:

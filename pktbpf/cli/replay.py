@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -91,7 +91,8 @@ class Options:
 @click.option("--program", multiple=True, metavar="NAME",
               help="Which program of an object; repeat to run several, which share the object's maps.")  # fmt: skip
 @click.option("--set", "values", multiple=True, metavar="NAME=VALUE",
-              help="Set a global variable of an object, or a part: cfg.limit=7.")  # fmt: skip
+              help="Set a global variable of an object, or a part: cfg.limit=7; or one of the kernel, for all "
+                   "processors or for one: runqueues[0].cpu=3.")  # fmt: skip
 @click.option("--maps", metavar="DIR",
               help="Keep the programs' maps in this directory from run to run, and what they handed out.")  # fmt: skip
 @click.option("--map", "contents", multiple=True, metavar="NAME=FILE.json", help="First contents of a map, as JSON.")
@@ -194,9 +195,10 @@ def _session(options: Options, engine: Any) -> Session:
     linktype = linktypes.by_name(options.linktype) if options.linktype is not None else None
     values = _objects.assignments(options.values, "--set", "NAME=VALUE")
     contents = _objects.assignments(options.contents, "--map", "NAME=FILE.json")
-    filters, objects = _objects.choose(options.filters, options.program, values)
+    filters, objects, variables = _objects.choose(options.filters, options.program, values)
+    env = replace(env, variables=variables)
     given = _objects.load_maps(options.maps, filters, env.cpu + 1) if options.maps is not None else {}
-    space = MapSpace(given, cpus=env.cpu + 1, kernel_btf=env.kernel_btf)
+    space = MapSpace(given, cpus=env.cpu + 1, env=env)
     chosen = [
         Selection(
             one.source, engine=engine, profile=socket, env=env, optimize=not options.no_optimize,

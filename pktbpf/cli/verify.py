@@ -39,7 +39,7 @@ def command(prog: str, name: str | None, linktype: str | None, no_optimize: bool
     from pktbpf import loader
     from pktbpf.program import ClassicProgram
 
-    chosen = loader.load_argument(prog, linktype=linktype, optimize=not no_optimize)
+    chosen = loader.load_argument(prog, linktype=linktype, optimize=not no_optimize, btf=options["btf"])
     if hasattr(chosen, "programs"):
         chosen = chosen.program(name)
     elif name is not None:
@@ -49,11 +49,12 @@ def command(prog: str, name: str | None, linktype: str | None, no_optimize: bool
 
 
 def _rules(options: dict[str, Any]) -> dict[str, Any]:
-    from pktbpf.objfile.kernel_btf import running_kernel
+    from pktbpf.objfile.kernel_btf import running_kernel, running_symbols
 
     rules: dict[str, Any] = {"privilege": "none" if options["unprivileged"] else "root"}
     rules["log_level"] = int(options["log_level"])
     rules["kernel_btf"] = options["btf"] or running_kernel()
+    rules["kernel_symbols"] = running_symbols() if options["btf"] is None else None
     if options["kernel"] is not None:
         rules["kernel"] = options["kernel"]
     return rules

@@ -97,7 +97,8 @@ class Env:
     of the processor. boot_time: nanoseconds since 1970 at which ktime_get_ns is 0. socket_cookie, socket_uid,
     netns_cookie: what the socket helpers answer; the defaults are those of a packet that belongs to no socket yet, and
     of the first network namespace. budget: instructions of one run before it is cut off. kernel_btf: the kernel's own
-    types, as pktbpf.verify takes them; programs that look into its structures need them.
+    types, as pktbpf.verify takes them; programs that look into its structures need them. variables: values of the
+    kernel's variables by name or part (`NAME`, `NAME[cpu].field`); all other bytes of them are zero.
     """
 
     metadata: Mapping[str, int] = field(default_factory=dict)
@@ -111,6 +112,7 @@ class Env:
     netns_cookie: int = 1
     budget: int = 1 << 24
     kernel_btf: Any = field(default=None, compare=False, repr=False)
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

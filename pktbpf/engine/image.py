@@ -1,8 +1,9 @@
 """A program as the interpreter reads it: one packed 64-bit word per slot, numbered as in the program.
 
-Word: bits 0-7 operation (bit 7: the second operand is the immediate), 8-11 dst, 12-15 src, 16-31 signed distance,
-32-63 immediate. The slot after a 64-bit immediate holds that value. Three words follow the program, see TAIL. Whatever
-is malformed becomes a word that faults when it is reached, so that the loop itself never has to check its pc.
+Word: bits 0-7 operation (bit 7: the second operand is the immediate; in a load: where it leads nowhere it gives 0),
+8-11 dst, 12-15 src, 16-31 signed distance, 32-63 immediate. The slot after a 64-bit immediate holds that value. Three
+words follow the program, see TAIL. Whatever is malformed becomes a word that faults when it is reached, so that the
+loop itself never has to check its pc.
 
 Frequent sequences of translated classic filters are fused in place: the first word becomes a combined operation that
 also reads the following, untouched words, so jumps into the middle still work and numbers stay.
@@ -10,6 +11,7 @@ also reads the following, untouched words, so jumps into the middle still work a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,8 +62,9 @@ class Image:
     touches_cb: bool
 
 
-def build(program: Program, *, fuse: bool = True) -> Image:
-    """Pack a program. fuse=False keeps one operation per instruction (coverage, tracing)."""
+def build(program: Program, *, fuse: bool = True, probes: Collection[int] = ()) -> Image:
+    """Pack a program. fuse=False keeps one operation per instruction (coverage, tracing). probes: slots of loads that
+    give 0 where their pointer leads nowhere."""
     insns = numbered(program)
     words = np.zeros(len(insns) + len(TAIL), dtype=np.uint64)
     second = _second_slots(insns)
@@ -71,6 +74,9 @@ def build(program: Program, *, fuse: bool = True) -> Image:
         words[pc] = _pack(insns, pc, insn, second)
         if extended.is_wide(insn) and pc + 1 in second:
             words[pc + 1] = (insn.imm & 0xFFFFFFFF) | (insns[pc + 1].imm & 0xFFFFFFFF) << 32
+    for pc in probes:
+        if words[pc] & 0x7F in (OP["LDX"], OP["LDSX"]):
+            words[pc] |= np.uint64(IMMEDIATE)
     for number, name in enumerate(TAIL):
         words[len(insns) + number] = OP[name]
     entry = _fuse_all(insns, words) if fuse else 0

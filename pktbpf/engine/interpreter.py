@@ -40,7 +40,7 @@ from pktbpf.engine.control_helpers import (
 )  # fmt: skip
 from pktbpf.engine.control_helpers import begin as begin_walk
 from pktbpf.engine.groups import ALL_HELPERS, Groups, RareState
-from pktbpf.engine.image import OP
+from pktbpf.engine.image import IMMEDIATE, OP
 from pktbpf.engine.linker import Linked, link
 from pktbpf.engine.memory import (
     B_CAPTURED,
@@ -120,6 +120,7 @@ F_INDETERMINATE, F_OPCODE, F_JUMP, F_MEMORY, F_BUDGET, F_CALL, F_DEPTH, F_CONTEX
                      Fault.CONTEXT)
 )  # fmt: skip
 
+PROBE = np.uint64(IMMEDIATE)
 U1, U2, U3, U4, U8, U15, U31, U63, U512 = (np.uint64(n) for n in (1, 2, 3, 4, 8, 15, 31, 63, STACK_SIZE))
 R_READ, R_WRITE, R_BOTH = np.uint64(READ), np.uint64(WRITE), np.uint64(READ | WRITE)
 ARRAY = KINDS["ARRAY"].number
@@ -473,10 +474,13 @@ def run_batch(
                         break
                 else:
                     place = resolve(address, imm, R_READ, regions)
-                    if place == U0:
+                    if place != U0:
+                        value = load(place, imm)
+                    elif word & PROBE:
+                        value = U0
+                    else:
                         failure = F_MEMORY
                         break
-                    value = load(place, imm)
                 if op == LDSX:
                     if imm == U4:
                         value = sext32(value)
@@ -798,7 +802,14 @@ def _shared_meta(env: Env) -> NDArray[np.int64]:
 def _refuse_unknown(linked: Linked, trusted: bool) -> None:
     if trusted:
         return
-    for program in linked.programs:
+    for verified in linked.admitted:
+        for at, fact in verified.facts.items():
+            if getattr(fact, "kind", "") == "map":
+                raise ProgramRefused(
+                    22, at, "reads the structure that the kernel keeps of a map, which is not there",
+                    hint="write its sizes as constants, or test this program on the live kernel",
+                )  # fmt: skip
+        program = verified.program
         for at, name in program.kfuncs.items():
             if KFUNCS.get(name) not in RUNNABLE:
                 raise ProgramRefused(

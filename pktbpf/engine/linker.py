@@ -27,15 +27,17 @@ _NO_PROGRAM = -1
 @dataclass
 class Linked:
     """words: the linked image. entry: where the first program begins. bases: first slot of each linked program.
-    arrays: program array number -> (map, entry slots int64[max_entries]). calls: helper numbers of all programs.
-    stack_depth, touches_cb: as in Image, of all programs."""
+    admitted: these programs as they were verified. arrays: program array number -> (map, entry slots
+    int64[max_entries]). calls: helper numbers of all programs. stack_depth, touches_cb: as in Image, of all programs.
+    """
 
-    program: Program
+    verified: Verified
     fuse: bool
     words: Words = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
     entry: int = 0
     bases: dict[int, int] = field(default_factory=dict)
     programs: list[Program] = field(default_factory=list)
+    admitted: list[Verified] = field(default_factory=list)
     maps: dict[int, Map] = field(default_factory=dict)
     arrays: dict[int, tuple[Map, NDArray[np.int64]]] = field(default_factory=dict)
     versions: dict[int, int] = field(default_factory=dict)
@@ -62,17 +64,19 @@ class Linked:
 
     def relink(self) -> None:
         """Append every program that can be reached now, and resolve all references."""
-        self.programs, self.bases, self.maps, self.arrays = [], {}, {}, {}
+        self.programs, self.admitted, self.bases, self.maps, self.arrays = [], [], {}, {}, {}
         self.links += 1
         images: list[Image] = []
-        pending = [self.program]
+        pending = [self.verified]
         while pending:
-            program = pending.pop(0)
+            verified = pending.pop(0)
+            program = verified.program
             if id(program) in self.bases:
                 continue
-            image = build(program, fuse=self.fuse)
+            image = build(program, fuse=self.fuse, probes=verified.probes)
             self.bases[id(program)] = sum(len(i.words) for i in images)
             self.programs.append(program)
+            self.admitted.append(verified)
             images.append(image)
             self._resolve(program, image.words, self.bases[id(program)])
             pending += [target for number in self._new_arrays(program) for target in self._targets(number)]
@@ -127,13 +131,14 @@ class Linked:
                 fresh.append(found.number)
         return fresh
 
-    def _targets(self, number: int) -> list[Program]:
-        return [verified.program for verified in self.arrays[number][0].programs().values()]
+    def _targets(self, number: int) -> list[Verified]:
+        found = self.arrays[number][0].programs().values()
+        return [one if isinstance(one, Verified) else Verified(one) for one in found]
 
 
 def link(verified: Verified, *, fuse: bool = True) -> Linked:
     """Link a program. Raises MapError (EBADF) for a reference without a live map."""
-    linked = Linked(verified.program, fuse)
+    linked = Linked(verified, fuse)
     linked.relink()
     return linked
 

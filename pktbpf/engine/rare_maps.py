@@ -1,4 +1,5 @@
-"""Map helpers of programs that have more than arrays and plain hash tables: every kind, and push, pop, peek, percpu.
+"""Map helpers of programs that have more than arrays and plain hash tables: every kind, and push, pop, peek, percpu;
+processors' copies of the kernel's variables, each of which is such a map as well (pktbpf.instance).
 
 Same shape as pktbpf.engine.common_helpers, whose lookup, update and delete these replace; compiled only where a program
 names such a map. Bodies: kernel/bpf/helpers.c.
@@ -10,17 +11,21 @@ import numpy as np
 
 from pktbpf.abi.context import COLUMN
 from pktbpf.abi.helpers import BY_NAME
+from pktbpf.abi.map_kinds import BY_NAME as KINDS
 from pktbpf.engine.arith import M32, U0
 from pktbpf.engine.common_helpers import DELETE, F_CALL, F_MEMORY, LOOKUP, R1, R2, R3, R4, UPDATE, map_number
 from pktbpf.engine.memory import argument, metadata, reach
 from pktbpf.hot import Scalar, Words, hot
 from pktbpf.maps import dispatch_more
-from pktbpf.maps.layout import KEY_SIZE, READ, VALUE_SIZE, WRITE
+from pktbpf.maps.layout import CPUS, KEY_SIZE, KIND, READ, STRIDE, VALUE_SIZE, WRITE, pointer
 
-PUSH, POP, PEEK, PERCPU = (
-    BY_NAME[n].id for n in ("map_push_elem", "map_pop_elem", "map_peek_elem", "map_lookup_percpu_elem")
-)
-NUMBERS = frozenset({PUSH, POP, PEEK, PERCPU})
+PUSH, POP, PEEK, PERCPU, PER_CPU_PTR, THIS_CPU_PTR = (
+    BY_NAME[n].id for n in (
+        "map_push_elem", "map_pop_elem", "map_peek_elem", "map_lookup_percpu_elem", "per_cpu_ptr", "this_cpu_ptr",
+    )
+)  # fmt: skip
+NUMBERS = frozenset({PUSH, POP, PEEK, PERCPU, PER_CPU_PTR, THIS_CPU_PTR})
+PERCPU_ARRAY = np.uint64(KINDS["PERCPU_ARRAY"].number)
 CPU = COLUMN["cpu"]
 
 
@@ -38,15 +43,27 @@ def _valued(number: Scalar, row: Words, block: Scalar) -> Scalar:
 
 
 @hot
+def _copy_of(row: Words, which: Scalar, cpu: Scalar) -> Scalar:
+    """(r0, fault): pointer to one processor's copy of the only element, null for a processor that there is not."""
+    if row[KIND] != PERCPU_ARRAY:
+        return U0, F_CALL
+    return (pointer(which, cpu * row[STRIDE]) if cpu < row[CPUS] else U0), 0
+
+
+@hot
 def call_maps(number: Scalar, block: Scalar, regions: Words) -> Scalar:
     """(r0, fault) of one call; CALL for a number that is none of these or a first argument that is no map."""
     valued = number == PUSH or number == POP or number == PEEK
-    if not (valued or number == LOOKUP or number == UPDATE or number == DELETE or number == PERCPU):
+    copies = number == PER_CPU_PTR or number == THIS_CPU_PTR
+    if not (valued or copies or number == LOOKUP or number == UPDATE or number == DELETE or number == PERCPU):
         return U0, F_CALL
     which = map_number(argument(block, R1), block)
     if which == U0:
         return U0, F_CALL
     row = regions[which]
+    if copies:
+        this = np.uint64(metadata(block, CPU))
+        return _copy_of(row, which, argument(block, R2) & M32 if number == PER_CPU_PTR else this)
     if valued:
         return _valued(number, row, block)
     key = reach(argument(block, R2), row[KEY_SIZE], READ, block)

@@ -53,10 +53,12 @@ class Referenced:
     env: Env
     random: Random
     needs_meta: bool = True
+    probes: frozenset[int] = frozenset()
     world: World = field(init=False)
 
     def __post_init__(self) -> None:
         self.world = World(self.env, self.random)
+        self.world.probes[id(self.program)] = self.probes
 
     def run(self, skbs: Skbs) -> Outcome:
         """Run over all packets, in order."""
@@ -124,7 +126,7 @@ class ReferenceEngine:
 
     def prepare(self, verified: Verified, env: Env) -> Referenced:
         """Keep the program; nothing to compile."""
-        return Referenced(verified.program, env, Random.seeded(env.seed))
+        return Referenced(verified.program, env, Random.seeded(env.seed), probes=verified.probes)
 
 
 ENGINE = ReferenceEngine()

@@ -305,12 +305,22 @@ class Machine:
             if address >> 32 == CONTEXT:
                 value = self.packet.context_load(address & U32, row.size, self.cb)
             else:
-                memory, at = self._place(address, row.size)
-                value = int.from_bytes(memory[at : at + row.size], "little")
+                value = self._load(address, row.size)
             self.regs[insn.dst] = signed(value, row.bits) & U64 if row.operation == "LDSX" else value
             return
         memory, at = self._place(self.regs[insn.dst] + insn.off & U64, row.size, WRITE)
         memory[at : at + row.size] = (self._operand(insn, row) & (1 << row.bits) - 1).to_bytes(row.size, "little")
+
+    def _load(self, address: int, size: int) -> int:
+        """Bytes at a pointer; 0 where a load of the kernel's memory leads nowhere."""
+        try:
+            memory, at = self._place(address, size)
+        except Faulted:
+            probes = self.world.probes.get(id(self.program), frozenset()) if self.world is not None else frozenset()
+            if self.pc - 1 not in probes:
+                raise
+            return 0
+        return int.from_bytes(memory[at : at + size], "little")
 
     def _atomic(self, insn: Insn, row: Row) -> None:
         pointer = self.regs[insn.src if row.operation == "LOAD_ACQ" else insn.dst]

@@ -72,6 +72,16 @@ def map_lookup_percpu_elem(w: World, m: Machine, pointer: int, key: int, cpu: in
 
 
 @helper
+def per_cpu_ptr(w: World, m: Machine, pointer: int, cpu: int, *_: int) -> int:
+    return w.copy_of(pointer, cpu & U32)
+
+
+@helper
+def this_cpu_ptr(w: World, m: Machine, pointer: int, *_: int) -> int:
+    return w.copy_of(pointer, m.cpu)
+
+
+@helper
 def map_update_elem(w: World, m: Machine, pointer: int, key: int, value: int, flags: int, _: int) -> int:
     found = w.map_of(pointer)
     (at, held), (data, also) = place(m.read(key, found.key_size)), place(m.read(value, found.value_size))

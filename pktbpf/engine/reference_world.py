@@ -61,6 +61,9 @@ class World:
     maps: dict[int, Map] = field(default_factory=dict)
     words: dict[int, bytes] = field(default_factory=dict)  # of bit iterators, by the address of the iterator
 
+    # Loads that give 0 where they lead nowhere, by program.
+    probes: dict[int, frozenset[int]] = field(default_factory=dict)
+
     # --- maps and memory
 
     def learn(self, program: Program) -> None:
@@ -99,6 +102,12 @@ class World:
             raise Faulted(Fault.CALL)
         return found
 
+    def copy_of(self, pointer: int, cpu: int) -> int:
+        """Pointer to a processor's copy of a variable of the kernel, null for a processor that there is not."""
+        found = self.map_of(pointer, "PERCPU_ARRAY")
+        known = cpu < int(found.row[layout.CPUS])
+        return found.number << 32 | cpu * int(found.row[layout.STRIDE]) if known else 0
+
     # --- calls
 
     def call(self, machine: Machine, number: int) -> Answer:
@@ -135,7 +144,9 @@ class World:
         if target is None or machine.tail_calls >= MAX_TAIL_CALLS:
             return
         machine.tail_calls += 1
-        machine.enter_program(getattr(target, "program", target))
+        program = getattr(target, "program", target)
+        self.probes[id(program)] = getattr(target, "probes", frozenset())
+        machine.enter_program(program)
 
     # --- walks through callbacks
 

@@ -15,7 +15,6 @@ _TASK = "asks about the task that happens to run, which a packet out of a captur
 _MEMORY = "reads memory of the kernel or of a process, which is not there"
 _SOCKET = "looks into a kernel socket, which a packet out of a capture has none of"
 _COUNTERS = "reads the processor's performance counters, which say nothing about a capture"
-_PERCPU = "takes a per-CPU variable of the kernel, which is not there"
 
 # Names of the helpers that are refused, by reason.
 _REASONS: dict[str, str] = {
@@ -28,7 +27,6 @@ _REASONS: dict[str, str] = {
     _SOCKET: """skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock
         skc_to_unix_sock skc_to_mptcp_sock""",
     _COUNTERS: "perf_event_read perf_event_read_value get_branch_snapshot",
-    _PERCPU: "per_cpu_ptr this_cpu_ptr",
 }
 REFUSED: dict[str, str] = {name: reason for reason, names in _REASONS.items() for name in names.split()}
 

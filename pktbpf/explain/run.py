@@ -109,7 +109,7 @@ class Tracer:
         self._prepared: dict[int | None, Verified] = {}
         self._runners: dict[int, Interpreted] = {}
         self._verify = partial(verify, kernel_btf=self.env.kernel_btf)
-        self.instance = Instance(admit=self._verify, cpus=self.env.cpu + 1)
+        self.instance = Instance(admit=self._verify, cpus=self.env.cpu + 1, env=self.env)
 
     def program(self, linktype: int) -> Verified:
         """The program for packets of a link type, its maps live."""

@@ -1,7 +1,8 @@
 """A Program in the live kernel: its maps created and filled, its references to them set, the program loaded.
 
 What libbpf does between opening an object and attaching it: types, functions and lines go along where the program has
-them, names of kernel functions become this kernel's numbers. Everything is closed again with the `Loaded` it returned.
+them, names of kernel functions and variables become this kernel's numbers. Everything is closed again with the `Loaded`
+it returned.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any
 
 from pktbpf.errors import KernelUnavailable, ObjectError
 from pktbpf.isa.extended import Insn
-from pktbpf.isa.fields import PSEUDO_MAP_FD, PSEUDO_MAP_IDX_VALUE, PSEUDO_MAP_VALUE
+from pktbpf.isa.fields import PSEUDO_BTF_ID, PSEUDO_MAP_FD, PSEUDO_MAP_IDX_VALUE, PSEUDO_MAP_VALUE
 from pktbpf.kernel import syscall
 from pktbpf.kernel.maps import LiveMap
 from pktbpf.objfile.btf import Btf, BtfKind
 from pktbpf.objfile.load import target_btf
-from pktbpf.program import MapSpec, Program
+from pktbpf.program import KernelVariable, MapSpec, Program
 
 _VALUE_SOURCES = (PSEUDO_MAP_VALUE, PSEUDO_MAP_IDX_VALUE)
 
@@ -136,12 +137,17 @@ def _encode(program: Program, fds: Mapping[int, int]) -> bytes:
 
 
 def numbered(program: Program) -> Program:
-    """The program with the running kernel's numbers of the kernel functions it calls; its tag is then the kernel's.
-    Raises LoadRefused, KernelUnavailable."""
+    """The program with the running kernel's numbers of the kernel functions it calls and the variables it names; its
+    tag is then the kernel's. Raises LoadRefused, KernelUnavailable."""
+    if not program.kfuncs and not program.kvars:
+        return program
     insns = list(program.insns)
     for slot, name in program.kfuncs.items():
         insns[slot] = insns[slot]._replace(imm=kfunc_number(name))
-    return replace(program, insns=tuple(insns)) if program.kfuncs else program
+    for slot, variable in program.kvars.items():
+        number = variable_number(variable)
+        insns[slot] = insns[slot]._replace(src=PSEUDO_BTF_ID if number else 0, imm=number)
+    return replace(program, insns=tuple(insns))
 
 
 @functools.cache
@@ -150,6 +156,15 @@ def _kernel_types() -> Btf:
         return target_btf(None)
     except (OSError, ObjectError) as error:
         raise KernelUnavailable(errno.ENOENT, f"the kernel's BTF ({error})") from error
+
+
+def variable_number(variable: KernelVariable) -> int:
+    """Number of a variable (or function) in the running kernel's BTF, 0 for a weak one that is not there. Raises
+    LoadRefused (ESRCH) for another that is not, KernelUnavailable where there is no BTF."""
+    found = _kernel_types().find(variable.name, BtfKind.VAR, BtfKind.FUNC)
+    if found is None and not variable.weak:
+        raise syscall.LoadRefused(errno.ESRCH, f"extern (var ksym) '{variable.name}': not found in kernel BTF")
+    return found.id if found is not None else 0
 
 
 def kfunc_number(name: str) -> int:

@@ -20,7 +20,7 @@ from pktbpf.objfile.elf import SHN_LORESERVE, SHN_UNDEF, STB_LOCAL, STT_FUNC, ST
 from pktbpf.objfile.externs import Externs
 from pktbpf.objfile.sections import BTF_MAPS, LEGACY_MAPS, SOCKET_FILTER, TEXT, is_data, kernel_bytes
 from pktbpf.objfile.values import MapDefinition, ProgramBtf
-from pktbpf.program import Program
+from pktbpf.program import KernelVariable, Program
 
 CALL = fields.JMP | fields.CALL
 LD_IMM64 = 0x18
@@ -57,6 +57,7 @@ class Placed:
     at: dict[Function, int]
     maps: dict[int, MapDefinition] = field(default_factory=dict)
     kfuncs: dict[int, str] = field(default_factory=dict)
+    kvars: dict[int, KernelVariable] = field(default_factory=dict)
 
 
 def functions(elf: Elf) -> list[Function]:
@@ -149,6 +150,7 @@ class Linker:
             lines=self._source_lines(placed),
             btf=self._program_btf(placed),
             kfuncs=placed.kfuncs,
+            kvars=placed.kvars,
         )
 
     def _append(self, placed: Placed, function: Function) -> None:
@@ -186,7 +188,9 @@ class Linker:
             raise self._wrong(function, f"relocation against {name} at an instruction that takes none", slot)
         elif symbol.section == SHN_UNDEF:
             insns[slot : slot + 2], used = self._externs.load(symbol, insn)
-            if used is not None:
+            if isinstance(used, KernelVariable):
+                placed.kvars[base + slot] = used
+            elif used is not None:
                 placed.maps[base + slot] = used
         elif not self._is_code(symbol):
             source, offset, used = self._data(function, slot, insn, symbol)

@@ -18,7 +18,7 @@ from pktbpf.errors import CheckFailed, LinkTypeError, ProgramRefused, errno_name
 from pktbpf.filter import verify
 from pktbpf.kernel.loading import Loaded
 from pktbpf.kernel.rigs import Rig
-from pktbpf.objfile.kernel_btf import running_kernel
+from pktbpf.objfile.kernel_btf import running_kernel, running_symbols
 from pktbpf.parity.admission import Disagreement, disagreements
 from pktbpf.parity.compare import Comparison, Session, compare
 from pktbpf.parity.packets import PacketMaker
@@ -105,7 +105,7 @@ def verified_by_both(program: ClassicProgram | Program, rig: Rig) -> Verified:
     ours: ProgramRefused | None = None
     verified = None
     try:
-        verified = verify(program, kernel_btf=running_kernel())
+        verified = verify(program, kernel_btf=running_kernel(), kernel_symbols=running_symbols())
     except ProgramRefused as refusal:
         ours = refusal
     kernel = _kernel_errno(program, rig)

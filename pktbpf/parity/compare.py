@@ -116,9 +116,10 @@ class Session:
         self._extended = extended or verified.program.classic is None
         self._wants_linear = uses_attributes(self.program)
         self._variants = variants(self.program, env or Env())
-        cpus = possible_cpus() if self.program.maps else 1
+        cpus = possible_cpus() if self.program.maps or self.program.kvars else 1
         admit = partial(verify, kernel_btf=running_kernel())
-        instances = [Instance(admit=admit, cpus=cpus) for _ in self._variants]
+        where = replace(env or Env(), kernel_btf=running_kernel())
+        instances = [Instance(admit=admit, cpus=cpus, env=where) for _ in self._variants]
         bound = [instance.bind(verified) for instance in instances]
         self._maps = [instance.maps for instance in instances]
         self._runners = [

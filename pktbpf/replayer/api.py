@@ -60,7 +60,7 @@ def replay(
         raise UsageError(f"errors={errors!r} is neither 'raise' nor 'keep'")
     where, sources = environment(env, metadata), _captures(captures)
     socket = profile(attach)
-    space = MapSpace(maps, cpus=where.cpu + 1, kernel_btf=where.kernel_btf)
+    space = MapSpace(maps, cpus=where.cpu + 1, env=where)
     given = _filters(filters)
     chosen = [
         Selection(one, engine=engine, profile=socket, env=where, optimize=optimize, space=space, several=len(given) > 1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pktbpf.engine.base import Env
 from pktbpf.filter import verify
 from pktbpf.instance import Instance
 from pktbpf.maps import layout
@@ -49,11 +50,12 @@ def kept(definition: MapSpec) -> bool:
 
 class MapSpace:
     """Makes the maps of programs live. given: maps that exist already, by name. cpus: processors of per-CPU maps.
-    kernel_btf: what programs of program arrays are verified with."""
+    env: the kernel that programs of program arrays are verified with and variables are of."""
 
-    def __init__(self, given: Mapping[str, Map] | None = None, *, cpus: int = 1, kernel_btf: Any = None):
+    def __init__(self, given: Mapping[str, Map] | None = None, *, cpus: int = 1, env: Env | None = None):
         self._given = dict(given or {})
-        self._admit = partial(verify, kernel_btf=kernel_btf)
+        self._env = env or Env()
+        self._admit = partial(verify, kernel_btf=self._env.kernel_btf)
         self._cpus = cpus
         self._instances: list[tuple[set[int], Instance]] = []
         self._definitions: list[MapSpec] = []  # keeps id() unique
@@ -61,7 +63,7 @@ class MapSpace:
     def bind(self, verified: Verified) -> tuple[Verified, dict[str, Map]]:
         """The program with live maps, and these by name. Raises UsageError when a given map does not fit."""
         program = verified.program
-        if not any(isinstance(one, MapSpec) for one in program.maps.values()):
+        if not program.kvars and not any(isinstance(one, MapSpec) for one in program.maps.values()):
             named = (one for one in program.maps.values() if isinstance(one, Map))
             return verified, {one.spec.name or f"map{number}": one for number, one in enumerate(named)}
         wanted = definitions(program)
@@ -81,7 +83,7 @@ class MapSpace:
                     instance.maps.setdefault(name, self._given[name])
                 return instance
         given = {name: self._given[name] for name in wanted if name in self._given}
-        instance = Instance(given, admit=self._admit, cpus=self._cpus)
+        instance = Instance(given, admit=self._admit, cpus=self._cpus, env=self._env)
         self._instances.append((identities, instance))
         self._definitions += all_of_them
         return instance

@@ -56,7 +56,7 @@ class Selection:
         self._runner: Runner | None = None
         self._expression: str | None = None
         self.maps: dict[str, Map] = {}
-        self._space = space or MapSpace(cpus=env.cpu + 1, kernel_btf=env.kernel_btf)
+        self._space = space or MapSpace(cpus=env.cpu + 1, env=env)
         self._program: ClassicProgram | Program | Verified | None = None
         self._several = several
         with blaming(name or _said(source), several):
@@ -132,7 +132,7 @@ class Selection:
     def _prepare(self, program: ClassicProgram | Program | Verified) -> Runner:
         """Verify and make ready; the run over no packets lets an engine compile before the clock starts."""
         verified = program if isinstance(program, Verified) else verify(program, kernel_btf=self._env.kernel_btf)
-        if verified.program.maps:
+        if verified.program.maps or verified.program.kvars:
             verified, maps = self._space.bind(verified)
             self.maps = self.maps or maps
         runner = self._engine.prepare(verified, self._env)

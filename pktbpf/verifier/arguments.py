@@ -109,8 +109,8 @@ class Call:
         self.const_key = -1
         self.function = -1
         self.field: ValueField | None = None
-        self.percpu: Reg | None = None
         self.dynptr: tuple[int, int] = (0, 0)
+        self.percpu: Reg | None = None
 
 
 def check(walk: Walk, call: Call, args: tuple[Arg, ...], position: int, arg: Arg) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pktbpf.abi import helpers, map_kinds
 from pktbpf.abi.helpers import Arg, Helper
-from pktbpf.verifier import arguments, callbacks, dynptrs, formats, kptrs, memory, references, scalar
+from pktbpf.verifier import arguments, callbacks, dynptrs, formats, kernel_objects, kptrs, memory, references, scalar
 from pktbpf.verifier.arguments import Call
 from pktbpf.verifier.errors import denied, invalid, unsupported
 from pktbpf.verifier.precision import mark_register
@@ -186,6 +186,9 @@ def _result(walk: Walk, call: Call) -> None:
         regs[0] = Reg(BTF | ALLOC | RCU, obj=call.percpu.obj)
     elif ret in ("btf", "btf_trusted"):
         regs[0] = Reg(BTF | (TRUSTED if ret == "btf_trusted" else 0), obj=of)
+    elif ret in ("mem_or_btf", "mem_or_btf_or_null"):
+        assert call.percpu is not None
+        regs[0] = kernel_objects.this_copy(walk, call.percpu, or_null=ret == "mem_or_btf_or_null")
     else:
         unsupported(f"the result of bpf_{call.helper.name}")
 

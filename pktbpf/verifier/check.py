@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
+from collections.abc import Container
 from dataclasses import replace
 
 from pktbpf.errors import UsageError
@@ -15,6 +16,7 @@ from pktbpf.verifier.errors import Refusal, refuse, unsupported
 from pktbpf.verifier.explanation import VerifierRefused, command, explain
 from pktbpf.verifier.flow import find_loops
 from pktbpf.verifier.kernel_types import Kernel, KernelTypes
+from pktbpf.verifier.kernel_variables import VariableTable
 from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.log import LEVEL1, LEVEL2, NOTHING, Log
 from pktbpf.verifier.maps import MapTable
@@ -36,20 +38,22 @@ def verify(
     log_level: int = 0,
     cpus: int = 2,
     kernel_btf: KernelTypes | None = None,
+    kernel_symbols: Container[str] | None = None,
 ) -> Verified:
     """What the kernel would say of `program` as a socket filter.
 
     privilege: "root" (all capabilities), "cap_bpf" (CAP_BPF alone) or "none" (unprivileged BPF enabled). kernel: a
     version from 5.10 on. log_level: bits as in BPF_PROG_LOAD (1 log, 2 all states, 4 statistics). cpus: number of
     processors, which bounds bpf_get_smp_processor_id. kernel_btf: the kernel's own types, which programs that look into
-    its structures are judged by; without them those cannot be judged (EOPNOTSUPP). Raises ProgramRefused with the
+    its structures or variables are judged by; without them those cannot be judged (EOPNOTSUPP). kernel_symbols: names
+    whose addresses the kernel can look up, None for all. Raises ProgramRefused with the
     kernel's errno, the refusing instruction and its words; UsageError for an unknown privilege or version.
     """
     if privilege not in PRIVILEGES:
         raise UsageError(f"privilege {privilege!r} is none of {', '.join(PRIVILEGES)}")
     if log_level & ~7:
         raise UsageError(f"log level {log_level} is not made of 1, 2 and 4")
-    types = Kernel(kernel_btf) if kernel_btf is not None else None
+    types = Kernel(kernel_btf, kernel_symbols) if kernel_btf is not None else None
     program = _named(program, types)
     check = _Check(program, privilege, profile(kernel), log_level, cpus, types)
     try:
@@ -106,7 +110,8 @@ class _Check:
             log.functions(layout)
         layout.check_functions()
         types.check()
-        layout.check_immediates(maps)
+        variables = VariableTable(program.kvars, self.kernel)
+        layout.check_immediates(maps, variables)
         layout.check_flow()
         find_loops(layout)
         layout.find_live_registers()
@@ -114,8 +119,9 @@ class _Check:
         if log is not None:
             log.live_registers(layout)
         walk = self.walk = Walk(
-            layout, maps, types, self.rules, privilege=privilege, gpl=gpl, cpus=self.cpus, log=log, kernel=self.kernel
-        )
+            layout, maps, types, self.rules, privilege=privilege, gpl=gpl, cpus=self.cpus, log=log, kernel=self.kernel,
+            variables=variables,
+        )  # fmt: skip
         walk.main()
         global_functions.verify_called(walk)
         check_depth(walk)

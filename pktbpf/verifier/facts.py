@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pktbpf.verifier.state import BASE, CTX, FUNC, MAP_KEY, MAP_PTR, MAP_VALUE, MEM, SOCK_COMMON, STACK, Reg
+from pktbpf.verifier.state import (
+    BASE,
+    BTF,
+    CTX,
+    FUNC,
+    MAP_KEY,
+    MAP_PTR,
+    MAP_VALUE,
+    MEM,
+    SOCK_COMMON,
+    STACK,
+    UNTRUSTED,
+    Reg,
+)
 
 _NAMES = {
     CTX: "ctx", STACK: "stack", MAP_VALUE: "map_value", MAP_KEY: "map_key", MEM: "mem", SOCK_COMMON: "sock",
-    MAP_PTR: "map", FUNC: "func",
+    MAP_PTR: "map", FUNC: "func", BTF: "kernel",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """kind: the memory an instruction touches on every path ("ctx", "stack", "map_value", "map_key", "mem", "sock",
-    "other", or "mixed"). offset: its constant offset there, None where it varies. size: bytes. in_bounds: always True
-    for an accepted program."""
+    "other", or "mixed"), or what some path touches: "kernel" memory, a read of which gives 0 where the pointer leads
+    nowhere, or the structure of a "map". offset: its constant offset there, None where it varies. size: bytes.
+    in_bounds: always True for an accepted program."""
 
     kind: str
     offset: int | None
@@ -32,12 +46,13 @@ class Facts:
 
     def access(self, index: int, reg: Reg, offset: int, size: int) -> None:
         """One path reaches instruction `index` with pointer `reg`."""
-        kind = _NAMES.get(reg.kind & BASE, "other")
+        kind = "kernel" if reg.kind & UNTRUSTED else _NAMES.get(reg.kind & BASE, "other")
         place = None if reg.v[1] else offset + reg.v[2]
         known = self.accesses.get(index)
         if known is None:
             self.accesses[index] = Access(kind, place, size)
         elif known.kind != kind:
-            self.accesses[index] = Access("mixed", None, size)
+            named = next((one for one in ("kernel", "map") if one in (kind, known.kind)), "mixed")
+            self.accesses[index] = Access(named, None, size)
         elif known.offset != place:
             self.accesses[index] = Access(kind, None, size)

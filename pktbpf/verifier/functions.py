@@ -153,7 +153,7 @@ def packet_load(walk: Walk, op: Op) -> None:
 
 
 def wide_immediate(walk: Walk, op: Op) -> None:
-    """r = 64-bit constant, map, value of a map, or function"""
+    """r = 64-bit constant, map, value of a map, function, or variable of the kernel"""
     if op.off:
         invalid("BPF_LD_IMM64 uses reserved fields")
     writable(op.dst)
@@ -163,6 +163,8 @@ def wide_immediate(walk: Walk, op: Op) -> None:
         new = Reg(SCALAR, v=exact(value), precise=precise)
     elif op.src == 4:
         new = Reg(FUNC, obj=walk.types.callback(walk, walk.index + op.imm + 1), precise=precise)
+    elif op.src == 3:
+        new = walk.variables.at[walk.index].with_precise(precise)
     else:
         info, offset = walk.maps.at[walk.index]
         kind = MAP_VALUE if op.src in (2, 6) else MAP_PTR

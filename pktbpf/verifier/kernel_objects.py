@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pktbpf.program import PointedStruct
 from pktbpf.verifier.errors import denied, invalid, refuse, unsupported
-from pktbpf.verifier.kernel_types import Found, Kernel
+from pktbpf.verifier.kernel_types import STRUCT, UNION, Found, Kernel
 from pktbpf.verifier.state import (
     ALLOC,
     BASE,
@@ -155,11 +155,27 @@ def _trust(kernel: Kernel, reg: Reg, source: int, found: Found) -> int:
     return flags & ~(TRUSTED | ALLOC | RCU)
 
 
+def this_copy(walk: Walk, reg: Reg, *, or_null: bool) -> Reg:
+    """One processor's copy of what a per-CPU pointer stands for: a structure, or plain memory to read."""
+    null, id = (OR_NULL, walk.new_id()) if or_null else (0, 0)
+    kernel = walk.kernel
+    assert kernel is not None, "per-CPU variables come out of the kernel's types"
+    number = number_of(kernel, reg)
+    if kernel.resolve(number).kind in (STRUCT, UNION):
+        return Reg(BTF | null, id=id, obj=reg.obj, uid=reg.uid)
+    size = kernel.size_of(number)
+    if size is None:
+        invalid(f"unable to resolve the size of type '{kernel.resolve(number).name}': -22")
+    return Reg(MEM | RDONLY | null, id=id, obj=size)
+
+
 def mismatch(walk: Walk, reg: Reg, wanted: str) -> tuple[str, ...] | None:
     """None where the register points to a structure `wanted`, or to one that has it at that offset; else what the log
     says before the error."""
     if reg.obj == wanted and not reg.off and not reg.uid:
         return None
+    if isinstance(reg.obj, PointedStruct):
+        return ()
     kernel = walk.kernel
     if kernel is None:
         if reg.off:

@@ -7,7 +7,7 @@ Mirrors btf_struct_access, btf_struct_walk, btf_struct_ids_match and btf_nested_
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple, Protocol
 
 from pktbpf.verifier.errors import Refusal, denied, invalid, refuse
@@ -99,16 +99,17 @@ def _endless() -> Refusal:
 
 
 class Kernel:
-    """One kernel's types, with what was asked before."""
+    """One kernel's types, with what was asked before. symbols: names it knows addresses of, None for all."""
 
-    def __init__(self, types: KernelTypes):
+    def __init__(self, types: KernelTypes, symbols: Container[str] | None = None):
         self.types = types
-        self._ids: dict[tuple[str, int], int] = {}
+        self.symbols = symbols
+        self._ids: dict[tuple[str, tuple[int, ...]], int] = {}
         self._accesses: dict[tuple[int, int, int], Found] = {}
 
     def find(self, name: str, *kinds: int) -> int:
         """Id of the first type with that name and one of the kinds, 0 if there is none."""
-        key = name, kinds[0]
+        key = name, kinds
         if key not in self._ids:
             self._ids[key] = next((n for n in self.types.by_name(name) if self.types.type(n).kind in kinds), 0)
         return self._ids[key]
@@ -275,6 +276,11 @@ class Kernel:
         """Bytes of a type; None for one without size."""
         sized = self._sized(number)
         return None if sized is None else sized[2]
+
+    def per_cpu(self, variable: int) -> bool:
+        """Whether every processor has a copy of the variable."""
+        section = self.find(".data..percpu", DATASEC)
+        return any(entry.type == variable for entry in self.types.type(section).variables)
 
     # ---- trust
 

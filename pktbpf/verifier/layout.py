@@ -169,7 +169,7 @@ class Layout:
                 if number < len(self.functions):
                     function = self.functions[number]
 
-    def check_immediates(self, resolve: ImmediateResolver) -> None:
+    def check_immediates(self, resolve: ImmediateResolver, variables: ImmediateResolver) -> None:
         """64-bit immediates are whole and name something; every opcode exists."""
         index = 0
         insns, unknown = self.insns, _unknown_opcodes(self.rules)
@@ -181,7 +181,7 @@ class Layout:
             if insn.code & 7 == 3 and not self.rules.atomics and (insn.code & 0xE0 not in (0x60, 0xC0) or insn.imm):
                 invalid("BPF_STX uses reserved fields", insn=index)
             if insn.code == 0x18:
-                self._check_wide(index, resolve)
+                self._check_wide(index, variables if insn.src == 3 else resolve)
                 index += 2
                 continue
             if insn.code not in extended.BY_CODE or insn.code in unknown:
@@ -197,15 +197,8 @@ class Layout:
             invalid("invalid bpf_ld_imm64 insn", insn=index)
         if insn.src == 0 or (insn.src == 4 and self.rules.function_pointers):
             return
-        if insn.src == 3:
-            # Without the kernel's own type information no number names a variable; it has fewer than 2**20 types.
-            if second.imm:
-                invalid("invalid module BTF object FD specified.", insn=index)
-            if not 0 <= insn.imm < 1 << 20:
-                refuse(errno.ENOENT, f"ldimm64 insn specifies invalid btf_id {insn.imm}.", insn=index)
-            invalid(f"pseudo btf_id {insn.imm} in ldimm64 isn't KIND_VAR or KIND_FUNC", insn=index)
         by_index = insn.src in (5, 6) and self.rules.file_indexes
-        if (insn.src not in (1, 2) and not by_index) or (insn.src in (1, 5) and second.imm):
+        if (insn.src not in (1, 2, 3) and not by_index) or (insn.src in (1, 5) and second.imm):
             invalid("unrecognized bpf_ld_imm64 insn", insn=index)
         if insn.src in (5, 6):
             refuse(errno.EPROTO, "fd_idx without fd_array is invalid", insn=index)
@@ -334,10 +327,10 @@ class Layout:
 
 
 class ImmediateResolver:
-    """What a 64-bit immediate refers to; the walk's map table implements it."""
+    """What a 64-bit immediate refers to; the walk's tables of maps and of the kernel's variables implement it."""
 
     def resolve(self, index: int, insn: Insn, second: int) -> None:
-        """Check and remember the map that instruction `index` names."""
+        """Check and remember what instruction `index` names."""
         raise NotImplementedError
 
 

@@ -18,6 +18,7 @@ from pktbpf.verifier.dynptrs import invalidate_slices
 from pktbpf.verifier.errors import RECOVERABLE, Refusal, refuse
 from pktbpf.verifier.facts import Facts
 from pktbpf.verifier.kernel_types import Kernel
+from pktbpf.verifier.kernel_variables import VariableTable
 from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.liveness import StackLiveness
 from pktbpf.verifier.maps import MapInfo, MapTable
@@ -62,7 +63,8 @@ class Walk:
         gpl: bool,
         cpus: int,
         log: Log | None,
-        kernel: Kernel | None = None,
+        kernel: Kernel | None,
+        variables: VariableTable,
     ):
         self.layout = layout
         self.insns: tuple[Insn, ...] = layout.insns
@@ -77,6 +79,7 @@ class Walk:
         self.log = log
         self.kernel = kernel
         self._own: dict[int, Kernel] = {}
+        self.variables = variables
         perfmon = privilege == "root"
         self.capable = privilege != "none"
         self.leaks_pointers = self.reads_unwritten_stack = self.bypass_v1 = self.bypass_v4 = perfmon

@@ -52,6 +52,7 @@ from pktbpf.asm.builder import (
     ld_func,
     ld_imm64,
     ld_ind,
+    ld_ksym,
     ld_map,
     ld_map_value,
     ldsx_mem,
@@ -124,6 +125,7 @@ SAME = {
     "r1 = 0x123456789 ll": ld_imm64(R1, 0x123456789),
     "r1 = -1 ll": ld_imm64(R1, -1),
     "r1 = subprog[+4] ll": ld_func(R1, 4),
+    "r1 = ksym[runqueues] ll": ld_ksym(R1, "runqueues"),
     "r1 = btf_id[3] ll": Step(emit("LD_BTF_ID", R1, imm=3).insn, upper=0),
     ".insn 0xff, 1, 2, 3, 4": raw(0xFF, 1, 2, 3, 4),
 }
@@ -131,7 +133,8 @@ SAME = {
 
 @pytest.mark.parametrize("text", SAME)
 def test_macro_equals_text(text: str) -> None:
-    assert build([SAME[text]]).insns == assemble(text).insns
+    built, assembled = build([SAME[text]]), assemble(text)
+    assert (built.insns, built.kvars) == (assembled.insns, assembled.kvars)
 
 
 def test_build_resolves_labels_functions_and_maps() -> None:

@@ -14,7 +14,7 @@ import pytest
 from pktbpf.asm.extended_text import assemble, disassemble, format_insn
 from pktbpf.errors import FilterSyntaxError
 from pktbpf.isa.extended import ROWS, Insn, Kind, Row
-from pktbpf.program import MapSpec, Program
+from pktbpf.program import KernelVariable, MapSpec, Program
 
 LISTINGS = Path(__file__).parent / "listings"
 OFFSETS = (0, 1, -1, 16, 32767, -32768)
@@ -334,3 +334,12 @@ def test_kernel_functions_go_by_name() -> None:
 def test_a_name_that_neither_the_helpers_nor_the_kernel_have() -> None:
     with pytest.raises(FilterSyntaxError, match="'bpf_frobnicate' is neither"):
         assemble("call bpf_frobnicate\nexit\n")
+
+
+def test_variables_of_the_kernel_go_by_name() -> None:
+    program = assemble(".weak runqueues\nr1 = ksym[bpf_prog_active] ll\nr2 = ksym[runqueues] ll\nr0 = 0\nexit\n")
+    assert program.kvars == {0: KernelVariable("bpf_prog_active"), 2: KernelVariable("runqueues", weak=True)}
+    assert program.insns[0] == Insn(0x18, 1, 3, 0, 0)
+    for opcodes in (False, True):
+        again = assemble(disassemble(program, opcodes=opcodes))
+        assert (again.insns, again.kvars) == (program.insns, program.kvars)

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 import pktbpf
 from pktbpf.cli import cli
+from pktbpf.objfile.kernel_btf import KERNEL_BTF
 
 WEB = "pcaps/web.pcap"
 COUNTS = "filters/ebpf/proto_counts.o"
@@ -211,3 +212,19 @@ def test_samples_for_a_user_ring_buffer(tmp_path: Path) -> None:
     (tmp_path / "orders.json").write_text('["0aff", [32], ["0x01"]]')
     found = summary(WEB, "-F", str(target), "--map", f"orders={tmp_path}/orders.json")
     assert (found["accepted"], found["filters"][0]["bytes_kept"]) == (1, 42)
+
+
+@pytest.mark.skipif(not KERNEL_BTF.exists(), reason="this kernel shows no types of its own")
+def test_variables_of_the_kernel(tmp_path: Path) -> None:
+    source = tmp_path / "active.ebpf"
+    source.write_text("r1 = ksym[bpf_prog_active] ll\ncall bpf_this_cpu_ptr\nr0 = *(u32 *)(r0 +0)\nexit\n")
+    for value, accepted in (("bpf_prog_active=0", 0), ("bpf_prog_active=60", 210), ("bpf_prog_active[0]=1", 210)):
+        (shown,) = summary(WEB, "-F", str(source), "--set", value)["filters"]
+        assert shown["accepted"] == accepted
+    done = replay(WEB, "-F", str(source), "--set", "bpf_prog_active[1]=1")
+    assert (done.exit_code, done.stderr) == (
+        2, "pktbpf: bpf_prog_active[1]: bpf_prog_active has copies for 1 processors\n",
+    )  # fmt: skip
+    done = replay(WEB, "-F", str(source), "--set", "no_such=1")
+    assert done.exit_code == 2
+    assert "none of the filters is an object or names such a variable of the kernel" in done.stderr

@@ -9,11 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from kernel_samples import Types, sample
 
 from pktbpf.asm.extended_text import assemble, disassemble
-from pktbpf.errors import ObjectError, UsageError
+from pktbpf.engine.base import Env
+from pktbpf.errors import ObjectError, ProgramRefused, UsageError
+from pktbpf.filter import Filter, verify
 from pktbpf.isa.extended import Insn
 from pktbpf.objfile import MapDefinition, Object, ProgramRef, load_object
+from pktbpf.objfile.btf import BtfKind
 from pktbpf.program import MapSpec, Program, ValueField
 
 SRC = Path(__file__).parent / "src"
@@ -354,3 +358,27 @@ def test_kernel_functions_go_by_name() -> None:
         "bpf_dynptr_from_skb", "bpf_dynptr_slice", "bpf_iter_num_new", "bpf_iter_num_next", "bpf_iter_num_destroy",
     }  # fmt: skip
     assert all(program.insns[slot].src == 2 for slot in program.kfuncs)
+
+
+def test_variables_of_the_kernel_go_by_name() -> None:
+    kernel = sample().btf()
+    found = load("kernel_vars", btf=kernel.raw)
+    active, processors = (found.programs[name] for name in ("active", "processors"))
+    assert [(v.name, v.weak, str(v.declared)) for v in active.kvars.values()] == [
+        ("bpf_prog_active", False, "const int"), ("no_such_variable", True, "const int"),
+    ]  # fmt: skip
+    assert [(v.name, v.weak) for v in processors.kvars.values()] == [("runqueues", True)]
+    assert all(program.insns[slot].src == 3 for program in (active, processors) for slot in program.kvars)
+    env = Env(kernel_btf=kernel, cpu=2, variables={"runqueues[2].cpu": 5, "runqueues[1].cpu": 1, "bpf_prog_active": 7})
+    assert Filter(processors, env=env, engine="reference").run(bytes(60)) == 0b100011
+    assert Filter(active, env=env, engine="reference").run(bytes(60)) == 107
+
+
+def test_variables_of_another_type_are_refused_as_libbpf_does() -> None:
+    other = Types()
+    other.per_cpu(bpf_prog_active=other.struct("counter", 4, ("n", other.add(BtfKind.INT, "int", size=4, bits=32), 0)))
+    kernel = other.btf()
+    active = load("kernel_vars", btf=sample().btf().raw).programs["active"]
+    words = r"'bpf_prog_active': incompatible types, expected const int, but kernel has struct counter \(EINVAL\)"
+    with pytest.raises(ProgramRefused, match=words):
+        verify(active, kernel_btf=kernel)

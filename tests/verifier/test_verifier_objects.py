@@ -10,6 +10,7 @@ import errno
 import pytest
 from kernel_samples import Types, sample
 
+from pktbpf.asm.extended_text import assemble
 from pktbpf.errors import ProgramRefused
 from pktbpf.isa.extended import Insn as I
 from pktbpf.objfile.btf import BtfKind
@@ -121,3 +122,56 @@ def test_types_that_never_end_are_survived() -> None:
     with pytest.raises(ProgramRefused) as refused:
         verify(Program(loaded(0)), kernel_btf=inside)
     assert refused.value.errno == errno.EOPNOTSUPP
+
+
+# Variables: text of a program and the kernel's refusal, None where it is accepted. Those of processors were asked of a
+# 6.18 kernel with CONFIG_KALLSYMS_ALL, whose variables are of other types; its BTF has no variables but these.
+VARIABLES = (
+    ("r1 = ksym[counter] ll; call bpf_this_cpu_ptr; r0 = *(u32 *)(r0 +0)", None),
+    ("r1 = ksym[counter] ll; call bpf_this_cpu_ptr; r0 = *(u64 *)(r0 +0)",
+     "3: invalid access to memory, mem_size=4 off=0 size=8"),
+    ("r1 = ksym[counter] ll; call bpf_this_cpu_ptr; *(u32 *)(r0 +0) = 1", "3: R0 cannot write into rdonly_mem"),
+    ("r1 = ksym[counter] ll; r0 = *(u32 *)(r1 +0)", "2: R1 is ptr_int access percpu memory: off=0"),
+    ("r1 = ksym[counter] ll; r1 += 4; call bpf_this_cpu_ptr",
+     "3: dereference of modified percpu_ptr_ ptr R1 off=4 disallowed"),
+    ("r1 = ksym[numbers] ll; call bpf_this_cpu_ptr; r0 = *(u64 *)(r0 +4)", None),
+    ("r1 = ksym[here] ll; r2 = 0; call bpf_per_cpu_ptr; r0 = *(u32 *)(r0 +8)",
+     "4: R0 invalid mem access 'ptr_or_null_'"),
+    ("r1 = ksym[here] ll; call bpf_this_cpu_ptr; r1 = *(u64 *)(r0 +0); r0 = *(u32 *)(r1 +4)", None),
+    ("r1 = ksym[here] ll; call bpf_this_cpu_ptr; *(u32 *)(r0 +8) = 1", "3: only read is supported"),
+    ("r1 = ksym[there] ll; call bpf_this_cpu_ptr; r0 = *(u32 *)(r0 +4)", None),
+    ("r1 = ksym[there] ll; call bpf_this_cpu_ptr; r0 = *(u32 *)(r0 +8)",
+     "3: access beyond struct point at off 8 size 4"),
+    ("r1 = ksym[current_cell] ll; call bpf_this_cpu_ptr; r0 = *(u64 *)(r0 +0)", None),
+    ("r1 = ksym[total] ll; r0 = *(u32 *)(r1 +0)", None),
+    ("r1 = ksym[total] ll; call bpf_this_cpu_ptr",
+     "2: R1 type=rdonly_mem expected=percpu_ptr_, percpu_rcu_ptr_, percpu_trusted_ptr_"),
+    ("r1 = ksym[origin] ll; r2 = *(u64 *)(r1 +0); r0 = *(u32 *)(r2 +0)", None),
+    ("r1 = ksym[kernel_function] ll; r0 = *(u8 *)(r1 +0)", "2: invalid access to memory, mem_size=0 off=0 size=1"),
+    ("r1 = ksym[missing] ll", "0: extern (var ksym) 'missing': not found in kernel BTF"),
+    (".weak missing; r1 = ksym[missing] ll; if r1 == 0 goto +1; r0 = *(u8 *)(r1 +0)", None),
+    ("r1 = btf_id[1] ll", "0: pseudo btf_id 1 in ldimm64 isn't KIND_VAR or KIND_FUNC"),
+    ("r1 = btf_id[9999] ll", "0: ldimm64 insn specifies invalid btf_id 9999."),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "wanted"), VARIABLES)
+def test_variables_of_the_kernel(text: str, wanted: str | None) -> None:
+    program = assemble(text.replace("; ", "\n") + "\nr0 = 0\nexit\n")
+    try:
+        verify(program, kernel_btf=sample())
+        seen = None
+    except ProgramRefused as refused:
+        seen = f"{refused.insn}: {refused.reason}"
+    assert seen == wanted
+
+
+def test_a_kernel_that_does_not_list_a_variable() -> None:
+    program = assemble("r1 = ksym[counter] ll\nr0 = 0\nexit\n")
+    assert verify(program, kernel_btf=sample(), kernel_symbols={"counter"}).program is program
+    with pytest.raises(ProgramRefused) as refused:
+        verify(program, kernel_btf=sample(), kernel_symbols={"total"})
+    wanted = "ldimm64 failed to find the address for kernel symbol 'counter'."
+    assert (refused.value.errno, refused.value.reason) == (errno.ENOENT, wanted)
+    with pytest.raises(ProgramRefused, match="the kernel's variable 'counter', whose type is not known"):
+        verify(program)

@@ -17,6 +17,7 @@ from verifier_types import FUNCTIONS, TABLE
 from pktbpf.errors import ProgramRefused
 from pktbpf.isa.extended import Insn
 from pktbpf.objfile.btf_info import function_info
+from pktbpf.objfile.kernel_btf import running_symbols
 from pktbpf.objfile.values import ProgramBtf
 from pktbpf.program import Program
 from pktbpf.verifier import verify
@@ -52,7 +53,7 @@ def made(insns: tuple[Insn, ...], *, gpl: bool = True) -> Program:
 def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True) -> Verdict:
     """The verdict of pktbpf."""
     try:
-        verify(made(insns, gpl=gpl), privilege=privilege, kernel_btf=kernel_types())
+        verify(made(insns, gpl=gpl), privilege=privilege, kernel_btf=kernel_types(), kernel_symbols=running_symbols())
     except ProgramRefused as refused:
         return Verdict(refused.errno, refused.insn, refused.reason)
     return Verdict(0)

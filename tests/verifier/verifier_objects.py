@@ -23,6 +23,9 @@ CASTS = (
 )  # fmt: skip
 LOADS = {1: (0x71, 0x91), 2: (0x69, 0x89), 4: (0x61, 0x81), 8: (0x79, 0x79)}
 SOCKETS = (136, 137, 138, 139, 140, 178, 196)
+# Share of walks that begin in a per-CPU variable. A kernel without CONFIG_KALLSYMS_ALL refuses all of them.
+VARIABLES = 0.03
+_VARIABLES = ("runqueues", "bpf_prog_active", "cpu_info", "current_task", "kernel_cpustat", "irq_regs", "cpu_tlbstate")
 
 
 @functools.cache
@@ -79,6 +82,9 @@ class Walker:
     def begin(self) -> None:
         """A pointer to some structure in r7."""
         m, r = self.m, self.rng
+        if r.random() < VARIABLES:
+            self.variable(r.choice(_VARIABLES))
+            return
         kind = r.random()
         if kind < 0.25:
             m.code += [call(158), movr(7, 0)]
@@ -104,6 +110,21 @@ class Walker:
             m.code += [mov(1, 0), kcall("bpf_get_kmem_cache"), movr(7, 0)]
             self.number = _struct("kmem_cache")
             self.check(0.8)
+
+    def variable(self, name: str) -> None:
+        """Some processor's copy of a per-CPU variable in r7, or the variable itself."""
+        m, r = self.m, self.rng
+        types = kernel_types()
+        found = types.find(name, BtfKind.VAR) if types is not None else None
+        m.code += [I(0x18, 1, 3, 0, found.id if found is not None else 0), I(0)]
+        self.number = found.ref if found is not None else 0
+        if r.random() < 0.1:
+            m.code.append(movr(7, 1))
+        elif r.random() < 0.5:
+            m.code += [call(154), movr(7, 0)]
+        else:
+            m.code += [mov(2, r.choice((0, 1, 7))), call(153), movr(7, 0)]
+            self.check(0.9)
 
     def step(self) -> None:
         """A load of a member, sometimes beside it, into r7 where it is a pointer."""
@@ -157,6 +178,40 @@ class Walker:
             m.code += [I(0x1D, 7, other, 1), movr(8, 7)]
 
 
+def _symbol(rng: random.Random) -> int:
+    """Number of some function or variable of the kernel, now and then of something else."""
+    types = kernel_types()
+    if types is None or rng.random() < 0.1:
+        return rng.choice((0, 1, 3, -1, 1 << 20))
+    if rng.random() < 0.2:
+        found = types.find(rng.choice(("runqueues", "bpf_prog_active", "cpu_info", "current_task")), BtfKind.VAR)
+    else:
+        found = types.find(rng.choice(("vfs_read", "schedule", "tcp_sendmsg", "bpf_iter_num_new")), BtfKind.FUNC)
+    return found.id if found is not None else 0
+
+
+def symbols(rng: random.Random) -> Code:
+    """Addresses of functions and variables of the kernel, and what can be done with them."""
+    m = Maker(rng)
+    m.code.append(movr(6, 1))
+    for off in range(8, 40, 8):
+        m.code.append(I(0x7A, 10, 0, -off, 7))
+    register = rng.choice((1, 1, 7))
+    m.code += [I(0x18, register, 3, 0 if rng.random() < 0.95 else 8, _symbol(rng))]
+    m.code += [I(0, 0, 0, 0, 0 if rng.random() < 0.95 else 1)]
+    uses: tuple[Code, ...] = (
+        [I(0x61, 2, register)], [I(0x62, register, 0, 0, 1)], [I(0x15, register, 0, 1, 0), mov(2, 0)],
+        [I(0x07, register, 0, 0, 8)], [I(0x0F, register, 6)], [I(0x7B, 10, register, -8), I(0x79, 3, 10, -8)],
+        [movr(1, register), mov(2, rng.choice((0, 1, 8))), call(rng.choice((6, 153, 105)))],
+        [movr(1, register), call(154), I(0x61, 2, 0)], [movr(0, register), I(0x95)], [I(0x1D, register, 10, 0)],
+        [*place(1, -8), mov(2, 8), movr(3, register), call(113)], [movr(1, register), kcall("bpf_map_sum_elem_count")],
+        [*ldmap(1, 1), movr(2, register), call(1)], [I(0xBC, 2, register)], [I(0xDB, register, 6)],
+    )  # fmt: skip
+    for _ in range(rng.randrange(0, 3)):
+        m.code += rng.choice(uses)
+    return m.end()
+
+
 def objects(rng: random.Random) -> Code:
     """A walk through structures of the kernel, with uses on the way and sometimes two ways to one load."""
     w = Walker(rng)
@@ -185,4 +240,4 @@ def objects(rng: random.Random) -> Code:
     return w.m.end()
 
 
-FEATURES: dict[str, Callable[[random.Random], Code]] = {"objects": objects}
+FEATURES: dict[str, Callable[[random.Random], Code]] = {"objects": objects, "symbols": symbols}
