@@ -9,7 +9,7 @@ from collections.abc import Container
 from dataclasses import replace
 
 from pktbpf.errors import UsageError
-from pktbpf.program import Program, Verified
+from pktbpf.program import KernelVariable, Program, Verified
 from pktbpf.verifier import globals as global_functions
 from pktbpf.verifier.depth import check_depth, check_function_addresses
 from pktbpf.verifier.errors import Refusal, refuse, unsupported
@@ -65,14 +65,21 @@ def verify(
 
 
 def _named(program: Program, types: Kernel | None) -> Program:
-    """The program with names for those calls of kernel functions that have only the number of a kernel's type."""
-    found = {}
+    """The program with names for those calls of kernel functions, and those addresses of kernel variables, that have
+    only the number of a kernel's type."""
+    if types is None:
+        return program
+    functions, variables = dict(program.kfuncs), dict(program.kvars)
     for slot, insn in enumerate(program.insns):
-        if insn.code == 0x85 and insn.src == 2 and insn.imm > 0 and not insn.off and slot not in program.kfuncs:
-            name = types.function(insn.imm) if types is not None else ""
-            if name:
-                found[slot] = name
-    return replace(program, kfuncs={**program.kfuncs, **found}) if found else program
+        if insn.imm <= 0 or insn.off:
+            continue
+        if insn.code == 0x85 and insn.src == 2 and slot not in functions and (name := types.function(insn.imm)):
+            functions[slot] = name
+        if insn.code == 0x18 and insn.src == 3 and slot not in variables and (name := types.variable(insn.imm)):
+            variables[slot] = KernelVariable(name)
+    if len(functions) == len(program.kfuncs) and len(variables) == len(program.kvars):
+        return program
+    return replace(program, kfuncs=functions, kvars=variables)
 
 
 class _Check:

@@ -125,6 +125,13 @@ class Kernel:
         record = self.types.type(number)
         return record.name if record.kind == FUNC else ""
 
+    def variable(self, number: int) -> str:
+        """Name of the variable or function with this id, empty for anything else and where the name means another."""
+        if number >= len(self.types) or self.types.type(number).kind not in (VAR, FUNC):
+            return ""
+        name = self.types.type(number).name
+        return name if self.find(name, VAR, FUNC) == number else ""
+
     def named(self, number: int) -> tuple[str, int]:
         """A structure as registers hold it: its name, and its id where the name alone would mean another."""
         name = self.types.type(number).name

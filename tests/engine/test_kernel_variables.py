@@ -76,6 +76,13 @@ def test_programs_behind_tail_calls_have_them_too(engine: str) -> None:
     assert Filter(build(jump, maps={"progs": progs}), env=Env(kernel_btf=KERNEL), engine=engine).run(PACKET) == 6
 
 
+def test_a_number_of_the_kernel_names_its_variable() -> None:
+    number = KERNEL.by_name("counter")[0]
+    program = assemble(f"r1 = btf_id[{number}] ll\ncall bpf_this_cpu_ptr\nr0 = *(u32 *)(r0 +0)\nexit\n")
+    env = Env(kernel_btf=KERNEL, variables={"counter": 5})
+    assert Filter(program, env=env, engine="reference").run(PACKET) == 5
+
+
 def test_programs_cannot_write_them_and_unchecked_ones_fault() -> None:
     write = assemble(THIS.format("counter") + "*(u32 *)(r0 +0) = 1\nr0 = 1\nexit\n")
     with pytest.raises(ProgramRefused, match="R0 cannot write into rdonly_mem"):
