@@ -24,21 +24,25 @@ if TYPE_CHECKING:
 
     from pktbpf.engine.base import Engine, Outcome, Runner, Skbs
     from pktbpf.maps.face import Map
+    from pktbpf.objfile.values import Object
 
 Buffer = bytes | bytearray | memoryview
 
 
-def verify(program: ClassicProgram | Program | Verified, **options: Any) -> Verified:
+def verify(program: ClassicProgram | Program | Verified | Object, **options: Any) -> Verified:
     """What the kernel's checks say: Verified, or ProgramRefused with errno, instruction and reason.
 
-    A classic program goes through the checks of SO_ATTACH_FILTER and is translated; an extended one through the
-    verifier, which takes `options` (see pktbpf.verifier.verify). kernel_btf may also be given as bytes or as the path
-    of a file, raw (/sys/kernel/btf/vmlinux) or ELF; by default nothing of the running machine is looked at.
+    An object stands for its only program (ObjectError names them where it has several). A classic program goes through
+    the checks of SO_ATTACH_FILTER and is translated; an extended one through the verifier, which takes `options` (see
+    pktbpf.verifier.verify). kernel_btf may also be given as bytes or as the path of a file, raw
+    (/sys/kernel/btf/vmlinux) or ELF; by default nothing of the running machine is looked at.
     """
     if isinstance(program, Verified):
         return program
     if isinstance(program, ClassicProgram):
         return Verified(translate(program))
+    if not isinstance(program, Program):
+        program = program.program()
     if program.classic is not None and program.internal_calls:
         return Verified(program)
     from pktbpf.verifier import verify as verify_extended

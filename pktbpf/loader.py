@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pktbpf.asm.classic_text import MNEMONICS
-from pktbpf.errors import ExpressionError, FilterSyntaxError, UsageError
+from pktbpf.errors import ExpressionError, FilterSyntaxError, ObjectError, UsageError
 from pktbpf.program import ClassicProgram, Program
 
 if TYPE_CHECKING:
@@ -256,6 +256,8 @@ class _Wanted(NamedTuple):
         return self.from_bytes(_read(path), path)
 
     def from_bytes(self, data: bytes, path: Path | None) -> Any:
+        if not data and path is not None and path.suffix == ".o":
+            raise ObjectError("an empty file is no object", path=str(path))
         if not data and path is None and self.form is None:  # an empty file is the expression that accepts everything
             raise FilterSyntaxError("no bytes, no instructions", source="filter")
         form = self.form or sniff_bytes(data)

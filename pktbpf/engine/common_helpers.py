@@ -23,6 +23,7 @@ from pktbpf.engine.memory import (
     B_NETWORK,
     B_STATE,
     argument,
+    charge,
     metadata,
     reach,
     region_row,
@@ -90,6 +91,7 @@ def map_element(number: Scalar, block: Scalar, regions: Words, cpu: Scalar) -> S
     value = reach(argument(block, R3), row[VALUE_SIZE], READ, block)
     if value == U0:
         return U0, F_MEMORY
+    charge(block, row[VALUE_SIZE])
     return np.uint64(np.int64(dispatch.update(row, key, value, argument(block, R4), cpu))), 0
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pktbpf.abi.kfuncs import NAMES as KFUNC_NUMBERS
 from pktbpf.abi.kfuncs import NUMBERS as KFUNCS
 from pktbpf.abi.limits import CB_OFFSET, CB_SIZE, REG_FP, STACK_SIZE
 from pktbpf.isa import extended
@@ -72,6 +73,8 @@ def build(program: Program, *, fuse: bool = True, probes: Collection[int] = ()) 
         if pc in second:
             continue
         words[pc] = _pack(insns, pc, insn, second)
+        if pc not in program.kfuncs and insn.code == 0x85 and not insn.src and insn.imm in KFUNC_NUMBERS:
+            words[pc] = OP["FAULT_OPCODE"]  # a number of this process only, which no program may write
         if extended.is_wide(insn) and pc + 1 in second:
             words[pc + 1] = (insn.imm & 0xFFFFFFFF) | (insns[pc + 1].imm & 0xFFFFFFFF) << 32
     for pc in probes:

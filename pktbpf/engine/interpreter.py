@@ -56,6 +56,7 @@ from pktbpf.engine.memory import (
     B_REGIONS,
     B_REGS,
     B_STATE,
+    B_WORK,
     BLOCK,
     CB_BEGIN,
     CB_END,
@@ -65,6 +66,7 @@ from pktbpf.engine.memory import (
     READ,
     STACK_BASE,
     STACK_REGION,
+    WORK,
     WRITE,
     context_load,
     load,
@@ -124,6 +126,7 @@ PROBE = np.uint64(IMMEDIATE)
 U1, U2, U3, U4, U8, U15, U31, U63, U512 = (np.uint64(n) for n in (1, 2, 3, 4, 8, 15, 31, 63, STACK_SIZE))
 R_READ, R_WRITE, R_BOTH = np.uint64(READ), np.uint64(WRITE), np.uint64(READ | WRITE)
 ARRAY = KINDS["ARRAY"].number
+BYTES_PER_STEP = np.uint64(WORK)
 FIRST_MAP, PACKET_ROW = np.uint64(FIRST_NUMBER), np.uint64(PACKET_REGION)
 MAP_LOOKUP = common_helpers.LOOKUP
 MAC, NETWORK, CPU = COLUMN["mac_offset"], COLUMN["network_offset"], COLUMN["cpu"]
@@ -604,6 +607,8 @@ def run_batch(
                             value, ok = call_kernel(called, block_at, kernel)
                         if ok == F_CALL:
                             value, ok = call_common(called, block_at, regions, world)
+                        fuel -= np.int64(peek64(block_at + B_WORK) // BYTES_PER_STEP)
+                        poke64(block_at + B_WORK, U0)
                 if ok != 0:
                     failure = ok
                     break

@@ -18,7 +18,7 @@ from pktbpf.hot import Words
 from pktbpf.isa import extended
 from pktbpf.maps import registry
 from pktbpf.maps.face import Map
-from pktbpf.maps.layout import AUX_AT, MAP_POINTER
+from pktbpf.maps.layout import AUX_AT, FIRST_NUMBER, MAP_POINTER
 from pktbpf.program import Program, Verified
 
 _NO_PROGRAM = -1
@@ -54,10 +54,15 @@ class Linked:
     _held: list[Program] = field(default_factory=list)  # keeps id() unique
 
     def table(self) -> Words:
-        """A copy of the map table for one run, with the entry slots of program arrays filled in."""
+        """The map table for one run, with the entry slots of program arrays filled in: only the maps of these programs
+        and those inside them are there, so that no forged pointer reaches another's."""
         if any(found.version != self.versions[number] for number, (found, _) in self.arrays.items()):
             self.relink()
-        regions = registry.table().copy()
+        everything = registry.table()
+        regions = np.zeros_like(everything)
+        inner = (target.number for found in self.maps.values() if found.outer for target in found.targets.values())
+        mine = [*range(FIRST_NUMBER), *self.maps, *inner]
+        regions[mine] = everything[mine]
         for number, (_, entries) in self.arrays.items():
             regions[number, AUX_AT] = entries.ctypes.data
         return regions

@@ -27,6 +27,7 @@ CB_BEGIN, CB_END = np.uint64(48), np.uint64(68)
 SK = np.uint64(168)
 U3 = np.uint64(3)
 _SHIFT = np.uint64(3)
+WORK = 64
 
 # Fields by their 4-byte offset, as plain numbers for the compiled code.
 LEN, PKT_TYPE, MARK, QUEUE = (BY_NAME[n].offset for n in ("len", "pkt_type", "mark", "queue_mapping"))
@@ -48,7 +49,7 @@ def resolve(address: Scalar, size: Scalar, need: Scalar, regions: Words) -> Scal
     offset = address & M32
     if region < np.uint64(regions.shape[0]):
         row = regions[region]
-        if offset + size <= row[1] and row[2] & need == need:
+        if size <= row[1] and offset <= row[1] - size and row[2] & need == need:
             return row[0] + offset
     return U0
 
@@ -108,12 +109,18 @@ def context_load(offset: Scalar, size: Scalar, meta: Ints, shown: Scalar, length
 # Passing arrays to a compiled function costs seven words each; helpers get one machine address instead, of uint64s.
 (
     B_REGS, B_REGIONS, B_COUNT, B_META, B_DATA, B_LENGTH, B_CAPTURED, B_HEAD, B_MAC, B_NETWORK, B_STATE, B_FUNCTIONS,
-    B_LAST,
+    B_LAST, B_WORK,
 ) = (
-    np.uint64(8 * n) for n in range(13)
+    np.uint64(8 * n) for n in range(14)
 )
 BLOCK = 16
 REGION_BYTES = np.uint64(8 * WIDTH)
+
+
+@hot
+def charge(block: Scalar, size: Scalar) -> None:
+    """Count `size` bytes that a helper goes through; WORK of them cost as much of the budget as an instruction."""
+    poke64(block + B_WORK, peek64(block + B_WORK) + size)
 
 
 @hot
@@ -141,6 +148,7 @@ def reach(address: Scalar, size: Scalar, need: Scalar, block: Scalar) -> Scalar:
     offset = address & M32
     if region < peek64(block + B_COUNT):
         row = region_row(block, region)
-        if offset + size <= peek64(row + S8) and peek64(row + np.uint64(16)) & need == need:
+        length = peek64(row + S8)
+        if size <= length and offset <= length - size and peek64(row + np.uint64(16)) & need == need:
             return peek64(row) + offset
     return U0

@@ -13,8 +13,8 @@ from pktbpf.abi.kfuncs import NUMBERS as KFUNCS
 from pktbpf.abi.map_kinds import BY_NAME as KINDS
 from pktbpf.engine.arith import M32, U0, U32
 from pktbpf.engine.common_helpers import F_CALL, F_INDETERMINATE, F_MEMORY, R1, R2, R3, R4, column, map_number
-from pktbpf.engine.control_helpers import ALL_FRAMES
-from pktbpf.engine.memory import B_CAPTURED, B_LENGTH, STACK_REGION, argument, reach, region_row
+from pktbpf.engine.control_helpers import ALL_FRAMES, SCRATCH_REGION
+from pktbpf.engine.memory import B_CAPTURED, B_LENGTH, STACK_REGION, argument, charge, reach, region_row
 from pktbpf.engine.rare_rings import (
     DYNPTR,
     PACKET_POINTER,
@@ -56,7 +56,8 @@ BITS_BYTES = 8 * 512  # copied words of one bit iterator
 STACK_SLOTS = 512 // 8 * ALL_FRAMES
 _LOOPS = np.int64(8 << 20)  # BPF_MAX_LOOPS
 _U1, _U3, _U4, _U6, _U7, _U8, _U12, _U16, _U63 = (np.uint64(n) for n in (1, 3, 4, 6, 7, 8, 12, 16, 63))
-_WORDS_MAX, _BITS_BYTES, _STACK = np.uint64(WORDS_MAX), np.uint64(BITS_BYTES), np.uint64(STACK_REGION)
+_WORDS_MAX, _BITS_BYTES = np.uint64(WORDS_MAX), np.uint64(BITS_BYTES)
+_STACK, _SCRATCH = np.uint64(STACK_REGION), np.uint64(SCRATCH_REGION)
 _BOTH = READ | WRITE
 HASHES = tuple(KINDS[n].number for n in ("HASH", "PERCPU_HASH", "LRU_HASH", "LRU_PERCPU_HASH", "HASH_OF_MAPS"))
 _HASH, _PERCPU_HASH, _LRU_HASH, _LRU_PERCPU_HASH, _HASH_OF_MAPS = HASHES
@@ -136,7 +137,7 @@ def _bits_next(block: Scalar, kernel: Scalar) -> Scalar:
     if place == U0 or pointer >> U32 != _STACK:
         return U0, F_MEMORY
     count, bit = _low(peek32(place + _U8)), _low(peek32(place + _U12))
-    if count == 0 or bit >= count or count > np.int64(WORDS_MAX) * 64:
+    if count <= 0 or count > np.int64(WORDS_MAX) * 64 or bit < np.int64(-1) or bit >= count:
         return U0, 0
     words = _words(pointer, kernel)
     bit += 1
@@ -210,6 +211,7 @@ def _memset(place: Scalar, block: Scalar) -> Scalar:
     target = reach(peek64(place) + peek32(place + _U12) + offset, size, WRITE, block) if size != U0 else _U1
     if target == U0:
         return U0, F_MEMORY
+    charge(block, size)
     done = U0
     while done < size:
         poke8(target + done, byte)
@@ -220,9 +222,9 @@ def _memset(place: Scalar, block: Scalar) -> Scalar:
 @hot
 def _dynptr(number: Scalar, block: Scalar) -> Scalar:
     """(r0, fault) of the functions whose first argument is an initialised dynptr."""
-    place = reach(argument(block, R1), DYNPTR, READ if number == IS_NULL else _BOTH, block)
-    if place == U0:
-        place = reach(argument(block, R1), DYNPTR, READ, block)
+    # The dynptr of a callback lies in memory that programs only read.
+    changed = number == ADJUST and argument(block, R1) >> U32 != _SCRATCH
+    place = reach(argument(block, R1), DYNPTR, _BOTH if changed else READ, block)
     if place == U0:
         return U0, F_MEMORY
     null = peek64(place) == U0

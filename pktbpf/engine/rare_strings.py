@@ -14,8 +14,8 @@ from pktbpf.engine.arith import M8, M32, U0, U32
 from pktbpf.engine.base import Fault
 from pktbpf.engine.common_helpers import F_CALL as _CALL
 from pktbpf.engine.common_helpers import R1, R2, R3
-from pktbpf.engine.memory import CONTEXT_REGION, argument, reach
-from pktbpf.hot import Scalar, hot, peek8
+from pktbpf.engine.memory import B_WORK, CONTEXT_REGION, argument, charge, reach
+from pktbpf.hot import Scalar, hot, peek8, peek64
 from pktbpf.maps.layout import READ
 
 (
@@ -32,8 +32,8 @@ STRINGS = frozenset({
 
 LONGEST = 65536  # XATTR_SIZE_MAX
 ENOENT, E2BIG, EFAULT, ERANGE = (np.int64(-n) for n in (2, 7, 14, 34))
-# A search that compares more characters than this counts as one that never ends: the square of LONGEST takes seconds.
-MOST_STEPS = 1 << 24
+# A search that compares more characters than this has used up any budget, see memory.charge.
+MOST_STEPS = 1 << 30
 TOO_LONG = np.int64(-1 << 40)
 _NONE = np.int64(-1)
 _BUDGET = int(Fault.BUDGET)
@@ -45,6 +45,7 @@ _CONTEXT = np.uint64(CONTEXT_REGION)
 @hot
 def _byte(pointer: Scalar, block: Scalar) -> Scalar:
     """The byte at an address, or -1 where there is none."""
+    charge(block, _U1)
     if pointer >> U32 == _CONTEXT:
         return _NONE
     place = reach(pointer, _U1, READ, block)
@@ -178,7 +179,7 @@ def _search(text: Scalar, part: Scalar, length: Scalar, block: Scalar) -> Scalar
     """strnstr: where `part` first stands within the first `length` characters; TOO_LONG for a search without end."""
     if not _readable(text) or not _readable(part):
         return ERANGE
-    at, steps = U0, U0
+    at = U0
     while at < _LONGEST:
         inner = U0
         while at + inner <= length and inner < _LONGEST:
@@ -197,8 +198,7 @@ def _search(text: Scalar, part: Scalar, length: Scalar, block: Scalar) -> Scalar
             if byte != wanted:
                 break
             inner += _U1
-        steps += inner
-        if steps > _MOST_STEPS:
+        if peek64(block + B_WORK) > _MOST_STEPS:
             return TOO_LONG
         if inner == _LONGEST:
             return E2BIG

@@ -14,6 +14,7 @@ from typing import NamedTuple, assert_never
 from pktbpf.abi.limits import MAX_FRAMES, REG_FP, STACK_SIZE
 from pktbpf.engine.base import Fault
 from pktbpf.engine.control_helpers import ALL_FRAMES
+from pktbpf.engine.memory import WORK
 from pktbpf.engine.reference_packet import Faulted, LoadFailed, Packet
 from pktbpf.engine.reference_world import PACKET, READ, SCRATCH, WRITE, Answer, Walk, World
 from pktbpf.isa.extended import Insn, Kind, Row
@@ -130,6 +131,7 @@ class Machine:
     scratch: bytearray = field(default_factory=bytearray)
     now: int = 0
     cpu: int = 0
+    work: int = 0  # bytes that helpers went through, see memory.charge
 
     def run(self, insns: tuple[Insn, ...]) -> int:
         """The verdict, u32. Raises Faulted."""
@@ -357,6 +359,7 @@ class Machine:
             self.world.tail_call(self, self.regs[2], self.regs[3])
         elif row.operation == "HELPER":
             answer = self.helper(insn.imm, self.regs[1:6])
+            self._pay()
             if isinstance(answer, int):
                 self.regs[0] = answer & U64
             else:
@@ -364,8 +367,13 @@ class Machine:
                 self._round(None)
         elif self.program is not None and self.pc - 1 in self.program.kfuncs and self.world is not None:
             self.regs[0] = self.world.call_kernel(self, self.program.kfuncs[self.pc - 1]) & U64
+            self._pay()
         else:
             raise Faulted(Fault.OPCODE)
+
+    def _pay(self) -> None:
+        self.budget -= self.work // WORK
+        self.work = 0
 
     def internal(self, number: int, args: list[int]) -> int:
         """The internal helpers of translated classic programs."""

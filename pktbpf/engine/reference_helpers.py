@@ -85,6 +85,7 @@ def this_cpu_ptr(w: World, m: Machine, pointer: int, *_: int) -> int:
 def map_update_elem(w: World, m: Machine, pointer: int, key: int, value: int, flags: int, _: int) -> int:
     found = w.map_of(pointer)
     (at, held), (data, also) = place(m.read(key, found.key_size)), place(m.read(value, found.value_size))
+    m.work += found.value_size
     code = int(dispatch_more.update(found.row, at, data, np.uint64(flags), np.uint64(m.cpu)))
     del held, also
     return code

@@ -13,7 +13,7 @@ from pktbpf.engine.base import Fault
 from pktbpf.engine.rare_strings import MOST_STEPS
 from pktbpf.engine.reference_extended import CONTEXT, STACK, signed
 from pktbpf.engine.reference_packet import Faulted
-from pktbpf.engine.reference_world import PACKET, U32, WRITE, World
+from pktbpf.engine.reference_world import PACKET, SCRATCH, U32, WRITE, World
 
 if TYPE_CHECKING:
     from pktbpf.engine.reference_extended import Machine
@@ -81,7 +81,7 @@ def iter_bits_new(w: World, m: Machine, it: int, source: int, count: int, *_: in
 @kfunc
 def iter_bits_next(w: World, m: Machine, it: int, *_: int) -> int:
     count, bit = _bits(m, it)
-    if not count or bit >= count:
+    if not 0 < count <= 64 * WORDS or not -1 <= bit < count:
         return 0
     number = int.from_bytes(w.words.get(it, b""), "little") >> bit + 1
     bit = bit + (number & -number).bit_length() if number else count
@@ -115,13 +115,19 @@ def dynptr_from_skb(w: World, m: Machine, skb: int, flags: int, at: int, *_: int
 
 @kfunc
 def dynptr_adjust(w: World, m: Machine, at: int, start: int, end: int, *_: int) -> int:
+    if at >> 32 != SCRATCH:
+        m.read(at, 16, WRITE)
     data, have, offset = _dynptr(m, at)
     start, end = start & U32, end & U32
     if not data or start > end:
         return EINVAL
     if start > have & SIZE or end > have & SIZE:
         return ERANGE
-    m.write(at, struct.pack("<QII", data, have & ~SIZE | end - start, offset + start & U32))
+    changed = struct.pack("<QII", data, have & ~SIZE | end - start, offset + start & U32)
+    if at >> 32 == SCRATCH:  # the dynptr of a callback, which programs only read
+        m.scratch[at & U32 : (at & U32) + 16] = changed
+    else:
+        m.write(at, changed)
     return 0
 
 
@@ -151,6 +157,7 @@ def dynptr_memset(w: World, m: Machine, at: int, offset: int, size: int, byte: i
     if size > have & SIZE or offset > (have & SIZE) - size:
         return E2BIG
     if data:
+        m.work += size
         m.write(data + start + offset, bytes([byte & 255]) * size)
     return 0
 
@@ -192,6 +199,7 @@ class _Stop(Exception):
 
 
 def _byte(m: Machine, address: int) -> int:
+    m.work += 1
     raw = None if address >> 32 == CONTEXT else m.peek(address, 1)
     if raw is None:
         raise _Stop(EFAULT)
@@ -336,9 +344,11 @@ def strnstr(m: Machine, text: int, part: int, length: int, *_: int) -> int:
             if byte != wanted:
                 break
             inner += 1
-        steps += inner
+        steps += 2 * inner
         if steps > MOST_STEPS:
             raise Faulted(Fault.BUDGET)
+        if inner == LONGEST:
+            return E2BIG
         if at + inner == length:
             return ENOENT
     return E2BIG

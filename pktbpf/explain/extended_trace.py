@@ -58,7 +58,7 @@ def _step(
         return Step(number, slot, text, before, after, index, note="no such instruction", stack=stop.stack)
     reads = origins.reads(insn, row, stop.registers)
     condition = origins.condition(insn, row, stop.registers)
-    origins.apply(insn, row, stop.registers, reads, following.registers)
+    origins.apply(insn, row, stop.registers, reads, following.registers, program.kfuncs.get(slot, ""))
     taken = condition.holds if condition is not None else None
     target = None
     if row.kind is Kind.BRANCH:

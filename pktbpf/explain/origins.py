@@ -18,6 +18,7 @@ from pktbpf.program import INTERNAL_NAMES
 
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 _STACK, _CONTEXT, _FIRST_MAP = 1, 2, 16
+_OBJECT = 24  # bytes of the largest iterator or dynptr
 _MAP_POINTER = 1 << 62
 LOOKUP, LOAD_BYTES, LOAD_RELATIVE = 1, 26, 68
 _NETWORK_ORDER = {f"{name} (network order)": name for name in ("skb.protocol", "skb.vlan_proto")}
@@ -133,8 +134,10 @@ class Origins:
                 return Condition(row.operation, host, Const(_swap(b, 2)), _swap(a, 2), _swap(b, 2), holds)
         return Condition(row.operation, left, right, a, b, holds)
 
-    def apply(self, insn: Insn, row: Row, regs: tuple[int, ...], reads: list[Read], after: tuple[int, ...]) -> None:
-        """Follow the effect of an instruction that has run. regs: before it."""
+    def apply(
+        self, insn: Insn, row: Row, regs: tuple[int, ...], reads: list[Read], after: tuple[int, ...], kfunc: str = ""
+    ) -> None:
+        """Follow the effect of an instruction that has run. regs: before it. kfunc: the kernel function it calls."""
         match row.kind:
             case Kind.ALU:
                 self._alu(insn, row)
@@ -152,7 +155,10 @@ class Origins:
             case Kind.ATOMIC:
                 self._atomic(insn, row, regs)
             case Kind.CALL:
-                self._call(insn, row, regs, after)
+                if kfunc:
+                    self._kernel_call(kfunc, regs)
+                else:
+                    self._call(insn, row, regs, after)
             case _:
                 pass
 
@@ -244,6 +250,14 @@ class Origins:
             answer = Named(f"lookup in {describe(self.regs[1], self.dissection).removeprefix('map ')}")
         self._forget_arguments()
         self.regs[0] = answer
+
+    def _kernel_call(self, name: str, regs: tuple[int, ...]) -> None:
+        """A kernel function may write what its arguments point to: iterators, dynptrs, buffers."""
+        for pointer in regs[1:6]:
+            if pointer >> 32 == _STACK:
+                self._clobber(pointer & _U32, max(_OBJECT, min(regs[4] & _U32, 512)))
+        self._forget_arguments()
+        self.regs[0] = Named(f"{name}()")
 
     def _forget_arguments(self) -> None:
         self.regs[1:6] = [UNKNOWN] * 5

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import os
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pktbpf.errors import KernelUnavailable, ObjectError
+from pktbpf.errors import KernelUnavailable
 from pktbpf.isa.extended import Insn
 from pktbpf.isa.fields import PSEUDO_BTF_ID, PSEUDO_MAP_FD, PSEUDO_MAP_IDX_VALUE, PSEUDO_MAP_VALUE
 from pktbpf.kernel import syscall
 from pktbpf.kernel.maps import LiveMap
 from pktbpf.objfile.btf import Btf, BtfKind
-from pktbpf.objfile.load import target_btf
+from pktbpf.objfile.kernel_btf import running_kernel
 from pktbpf.program import KernelVariable, MapSpec, Program
 
 _VALUE_SOURCES = (PSEUDO_MAP_VALUE, PSEUDO_MAP_IDX_VALUE)
@@ -150,12 +149,11 @@ def numbered(program: Program) -> Program:
     return replace(program, insns=tuple(insns))
 
 
-@functools.cache
 def _kernel_types() -> Btf:
-    try:
-        return target_btf(None)
-    except (OSError, ObjectError) as error:
-        raise KernelUnavailable(errno.ENOENT, f"the kernel's BTF ({error})") from error
+    types = running_kernel()
+    if types is None:
+        raise KernelUnavailable(errno.ENOENT, "the kernel's BTF (/sys/kernel/btf/vmlinux)")
+    return types.btf
 
 
 def variable_number(variable: KernelVariable) -> int:

@@ -149,7 +149,7 @@ class ProgramBtf:
         return b"".join(value.to_bytes(4, "little") for record in self.lines for value in record)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Object:
     """A loaded object file.
 
@@ -167,6 +167,11 @@ class Object:
 
     def __getitem__(self, name: str) -> Program:
         return self.program(name)
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.programs) or "no socket filter"
+        maps = f"; maps {', '.join(self.maps)}" if self.maps else ""
+        return f"<Object {self.path}: {names}{maps}>"
 
     def program(self, name: str | None = None) -> Program:
         """The program of this name; without a name the only one. ObjectError lists what there is."""

@@ -160,7 +160,9 @@ def lines(contents: tuple[Contents, ...]) -> list[str]:
         if one.uncompared:
             told += f"; {one.uncompared:,} not compared whole, since they hang on the time or chance"
         what = {"RINGBUF": "records", "PERF_EVENT_ARRAY": "events"}.get(one.kind, "entries")
-        out += ["", f"map {one.name}  {one.kind}, {len(one.entries):,} {what}, {told}"]
+        nothing = "all zero" if one.kind.endswith("ARRAY") and what == "entries" else f"no {what}"
+        held = f"{len(one.entries):,} {what}" if one.entries else nothing
+        out += ["", f"map {one.name}  {one.kind}, {held}, {told}"]
         rows = sorted(one.entries, key=lambda entry: entry.equal)
         shown = [_row(one.kind, entry) for entry in rows[:ROWS_SHOWN]]
         table = [("key", "kernel", "pktbpf", ""), *shown] if shown else []

@@ -32,6 +32,8 @@ def as_text(total: Comparison, heading: list[tuple[str, str]]) -> str:
         ("equal", f"{total.equal:,}"),
         ("differing", f"{len(total.differing):,}"),
     ]
+    if total.pairs and not total.accepted:
+        rows.append(("note", "nothing was accepted; --rig packet has link headers, a device and a protocol"))
     if total.undelivered:
         rows.append(("undelivered", f"{total.undelivered:,} packets that such a socket never gets"))
     if total.unpredictable:

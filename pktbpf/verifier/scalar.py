@@ -86,11 +86,6 @@ def exact(value: int) -> Scalar:
 ZERO = exact(0)
 
 
-def is_exact(s: Scalar) -> bool:
-    """Whether only one value is possible, by its bits."""
-    return not s[1]
-
-
 def unbounded(value: int, mask: int) -> Scalar:
     """A tnum with no ranges beside it."""
     return (value, mask, S64_MIN, S64_MAX, 0, M64, S32_MIN, S32_MAX, 0, M32)

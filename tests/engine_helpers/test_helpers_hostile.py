@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from helper_generate import Generator
@@ -84,3 +87,10 @@ def test_unchecked_programs_stay_inside_their_memory() -> None:
         mutated = {name: _mutated(source, program) for name, program in programs.items()}
         _run(mutated, dict(specs), guard)
     assert np.all(guard.storage.blocks[-1] == 0xA5)
+
+
+def test_forged_objects_and_sizes_reach_nothing() -> None:
+    script = Path(__file__).with_name("forged_calls.py")
+    done = subprocess.run([sys.executable, str(script), "0", "1500"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 50

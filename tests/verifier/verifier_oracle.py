@@ -15,7 +15,7 @@ import pickle
 import re
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from pktbpf.objfile.btf import Btf, BtfKind
 from pktbpf.program import MapSpec
 
 SYSCTL = Path("/proc/sys/kernel/unprivileged_bpf_disabled")
-LOCK = Path(tempfile.gettempdir()) / "pktbpf-unprivileged-bpf.lock"
+LOCK = Path(tempfile.gettempdir()) / "pktbpf-unprivileged-bpf.users"
 NUMBERS = {
     "HASH": 1, "ARRAY": 2, "PROG_ARRAY": 3, "PERF_EVENT_ARRAY": 4, "PERCPU_HASH": 5, "PERCPU_ARRAY": 6,
     "CGROUP_ARRAY": 8, "LRU_HASH": 9, "LRU_PERCPU_HASH": 10, "LPM_TRIE": 11, "ARRAY_OF_MAPS": 12, "HASH_OF_MAPS": 13,
@@ -194,38 +194,27 @@ def parse(number: int, log: str) -> Verdict:
 
 @contextlib.contextmanager
 def _unprivileged_allowed() -> Iterator[None]:
-    """The sysctl is 0 meanwhile; the last of several processes that need it so at the same time puts it back."""
-    with LOCK.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            lock.truncate(0)
-            lock.write(SYSCTL.read_text())
-            lock.flush()
-            SYSCTL.write_text("0")
-        except BlockingIOError:
-            pass  # another process has set it
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        try:
-            yield
-        finally:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                lock.seek(0)
-                SYSCTL.write_text(lock.read())
-            except BlockingIOError:
-                pass  # it will put it back
+    """The sysctl is 0 meanwhile. Several processes may need it so at once: a file, changed only under its lock, has the
+    value from before and who still needs the 0; the last one puts the value back, also for those that were killed."""
+    _enter_and_leave(os.getpid(), None)
+    try:
+        yield
+    finally:
+        _enter_and_leave(None, os.getpid())
 
 
-class Sample(tuple[Insn, ...]):
-    """Instructions that also say which of verifier_types.FUNCTIONS each of their functions is, by first slot."""
-
-    functions: tuple[tuple[int, str], ...] = ()
-
-    @classmethod
-    def of(cls, insns: Iterable[Insn], functions: Iterable[tuple[int, str]] = ()) -> Sample:
-        made = cls(insns)
-        made.functions = tuple(functions)
-        return made
+def _enter_and_leave(entering: int | None, leaving: int | None) -> None:
+    with LOCK.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        before, *users = file.read().split() or [SYSCTL.read_text().strip()]
+        alive = [pid for pid in users if Path(f"/proc/{pid}").exists() and pid != str(leaving)]
+        if entering is not None:
+            before = before if users else SYSCTL.read_text().strip()
+            alive.append(str(entering))
+        SYSCTL.write_text("0" if alive else before)
+        file.truncate(0)
+        file.write(" ".join([before, *alive]) if alive else "")
 
 
 class Oracle:
