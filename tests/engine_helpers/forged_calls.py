@@ -78,7 +78,8 @@ def program(chance: random.Random) -> tuple[list[Step], bool]:
                 steps += [ld_imm64(R0, number(chance)), stx_mem(DW, R10, R0, offset)]
         for register in range(1, 6):
             steps += argument(chance, register)
-        steps.append(call(chance.choice(HELPERS)) if not alike and chance.random() < 0.7 else call_kfunc(chance.choice(KFUNCS)))
+        helper = not alike and chance.random() < 0.7
+        steps.append(call(chance.choice(HELPERS)) if helper else call_kfunc(chance.choice(KFUNCS)))
     return [*steps, exit_()], alike
 
 
