@@ -15,7 +15,7 @@ import pickle
 import re
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,13 +208,27 @@ def _enter_and_leave(entering: int | None, leaving: int | None) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         before, *users = file.read().split() or [SYSCTL.read_text().strip()]
-        alive = [pid for pid in users if Path(f"/proc/{pid}").exists() and pid != str(leaving)]
+        if str(leaving) in users:
+            users.remove(str(leaving))
+        alive = [pid for pid in users if Path(f"/proc/{pid}").exists()]
         if entering is not None:
-            before = before if users else SYSCTL.read_text().strip()
+            before = before if alive else SYSCTL.read_text().strip()
             alive.append(str(entering))
         SYSCTL.write_text("0" if alive else before)
         file.truncate(0)
         file.write(" ".join([before, *alive]) if alive else "")
+
+
+class Sample(tuple[Insn, ...]):
+    """Instructions that also say which of verifier_types.FUNCTIONS each of their functions is, by first slot."""
+
+    functions: tuple[tuple[int, str], ...] = ()
+
+    @classmethod
+    def of(cls, insns: Iterable[Insn], functions: Iterable[tuple[int, str]] = ()) -> Sample:
+        made = cls(insns)
+        made.functions = tuple(functions)
+        return made
 
 
 class Oracle:
