@@ -30,11 +30,13 @@ class Choice(NamedTuple):
     variables: dict[str, str]
 
 
-def choose(filters: Sequence[str], programs: Sequence[str], values: Mapping[str, str]) -> Choice:
+def choose(
+    filters: Sequence[str], programs: Sequence[str], values: Mapping[str, str], btf: str | None = None
+) -> Choice:
     """The filters with objects opened.
 
     programs: names given with --program; each must be in one of the objects, and an object with several programs needs
-    one. values: --set. Raises UsageError, ObjectError with the list of what there is.
+    one. values: --set. btf: --btf. Raises UsageError, ObjectError with the list of what there is.
     """
     from pktbpf.objfile import Object
     from pktbpf.replayer.selection import blaming
@@ -42,7 +44,7 @@ def choose(filters: Sequence[str], programs: Sequence[str], values: Mapping[str,
     opened: dict[str, Any] = {}
     for one in dict.fromkeys(filters):
         with blaming(one, len(filters) > 1):
-            opened[one] = _opened(one)
+            opened[one] = _opened(one, btf)
     objects = {one: found for one, found in opened.items() if isinstance(found, Object)}
     variables = {path: value for path, value in values.items() if _of_kernel(opened.values(), path)}
     values = {path: value for path, value in values.items() if path not in variables}
@@ -65,11 +67,11 @@ def choose(filters: Sequence[str], programs: Sequence[str], values: Mapping[str,
     return Choice(chosen, list(objects.values()), variables)
 
 
-def _opened(argument: str) -> Any:
+def _opened(argument: str, btf: str | None) -> Any:
     """The object or program that a filter argument is; None for an expression."""
     from pktbpf import loader
 
-    return None if loader.is_expression(argument) else loader.load_argument(argument)
+    return None if loader.is_expression(argument) else loader.load_argument(argument, btf=btf)
 
 
 def _of_kernel(opened: Iterable[Any], path: str) -> bool:

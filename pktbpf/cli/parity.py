@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pktbpf.cli import one_line
+from pktbpf.cli import _objects, one_line
 from pktbpf.engine import NAMES as ENGINES
 from pktbpf.errors import CheckFailed
 
 if TYPE_CHECKING:
+    from pktbpf.engine.base import Env
     from pktbpf.kernel.rigs import Rig
 
 RIGS = ("unix", "packet", "packet-dgram", "udp", "raw-ip")
@@ -21,6 +22,8 @@ RIGS = ("unix", "packet", "packet-dgram", "udp", "raw-ip")
 @click.argument("capture", required=False, metavar="CAPTURE")
 @click.option("-F", "--filter", "prog", metavar="PROG", help="A file in any form, or a pcap-filter expression.")
 @click.option("--program", "name", metavar="NAME", help="The program of an object that has several.")
+@click.option("--set", "values", multiple=True, metavar="NAME=VALUE",
+              help="Set a global variable of an object, or say what the kernel's are: runqueues[1].cpu=1.")  # fmt: skip
 @click.option("--rig", type=click.Choice(RIGS), default="unix",
               help="The live socket; unix needs no root, the others a network namespace [unix].")  # fmt: skip
 @click.option("-c", "count", type=click.IntRange(min=1), metavar="N", help="Stop after N packets.")
@@ -65,11 +68,12 @@ def _capture(rig: Rig, options: dict[str, Any]) -> None:
 
     total = Comparison()
     failure: Exception | None = None
+    argument, env = _with_values(options)
     try:
         for part in replay_capture(
-            options["capture"], options["prog"], rig, engine=options["engine"], extended=options["extended"],
+            options["capture"], argument, rig, engine=options["engine"], extended=options["extended"],
             count=options["count"], optimize=not options["no_optimize"],
-            name=options["name"],
+            name=options["name"], env=env,
         ):  # fmt: skip
             total += part
     except Exception as error:
@@ -93,6 +97,18 @@ def _capture(rig: Rig, options: dict[str, Any]) -> None:
     for one in total.maps:
         if one.differing:
             raise CheckFailed(f"map {one.name}: {one.differing} entries differ from the live kernel's")
+
+
+def _with_values(options: dict[str, Any]) -> tuple[Any, Env | None]:
+    """The filter with the values of --set in it, and the environment with those that the kernel has."""
+    from pktbpf.engine.base import Env
+
+    if not options["values"]:
+        return options["prog"], None
+    values = _objects.assignments(options["values"], "--set", "NAME=VALUE")
+    names = [options["name"]] if options["name"] is not None else []
+    chosen = _objects.choose([options["prog"]], names, values)
+    return chosen.filters[0].source, Env(variables=chosen.variables)
 
 
 def _random(rig: Rig, options: dict[str, Any]) -> None:

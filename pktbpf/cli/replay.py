@@ -45,6 +45,7 @@ class Options:
     packets: bool
     program: tuple[str, ...]
     values: tuple[str, ...]
+    btf: str | None
     maps: str | None
     contents: tuple[str, ...]
     trace_pipe: bool
@@ -93,6 +94,7 @@ class Options:
 @click.option("--set", "values", multiple=True, metavar="NAME=VALUE",
               help="Set a global variable of an object, or a part: cfg.limit=7; or one of the kernel, for all "
                    "processors or for one: runqueues[0].cpu=3.")  # fmt: skip
+@click.option("--btf", metavar="FILE", help="The kernel's own types, raw BTF or ELF [the running kernel's].")
 @click.option("--maps", metavar="DIR",
               help="Keep the programs' maps in this directory from run to run, and what they handed out.")  # fmt: skip
 @click.option("--map", "contents", multiple=True, metavar="NAME=FILE.json", help="First contents of a map, as JSON.")
@@ -195,7 +197,7 @@ def _session(options: Options, engine: Any) -> Session:
     linktype = linktypes.by_name(options.linktype) if options.linktype is not None else None
     values = _objects.assignments(options.values, "--set", "NAME=VALUE")
     contents = _objects.assignments(options.contents, "--map", "NAME=FILE.json")
-    filters, objects, variables = _objects.choose(options.filters, options.program, values)
+    filters, objects, variables = _objects.choose(options.filters, options.program, values, options.btf)
     env = replace(env, variables=variables)
     given = _objects.load_maps(options.maps, filters, env.cpu + 1) if options.maps is not None else {}
     space = MapSpace(given, cpus=env.cpu + 1, env=env)
@@ -254,13 +256,13 @@ def _output() -> BinaryIO:
 def _environment(options: Options) -> Env:
     """Metadata and machine as the options say."""
     from pktbpf.engine.base import Env
-    from pktbpf.objfile.kernel_btf import running_kernel
+    from pktbpf.objfile.kernel_btf import given, running_kernel
     from pktbpf.replayer.api import environment
 
     metadata: dict[str, int | None] = dict(_metadatum(text) for text in options.meta)
     env = Env(
         mac=_mac(options.mac), strip_vlan=options.strip_vlan, seed=options.seed, cpu=options.cpu,
-        kernel_btf=running_kernel(),
+        kernel_btf=given(options.btf) if options.btf is not None else running_kernel(),
     )  # fmt: skip
     return environment(env, metadata)
 

@@ -14,6 +14,7 @@ from pktbpf import loader
 from pktbpf.capture import linktypes
 from pktbpf.capture.batch import Batch
 from pktbpf.capture.open import open_capture
+from pktbpf.engine.base import Env
 from pktbpf.errors import CheckFailed, LinkTypeError, ProgramRefused, errno_name
 from pktbpf.filter import verify
 from pktbpf.kernel.loading import Loaded
@@ -41,17 +42,18 @@ class AdmissionDiffers(CheckFailed):
 
 
 def replay_capture(
-    capture: str, argument: str, rig: Rig, *, engine: str = "interpreter", extended: bool = False,
-    count: int | None = None, optimize: bool = True, name: str | None = None,
+    capture: str, argument: str | Program, rig: Rig, *, engine: str = "interpreter", extended: bool = False,
+    count: int | None = None, optimize: bool = True, name: str | None = None, env: Env | None = None,
 ) -> Iterator[Comparison]:  # fmt: skip
     """The comparisons over a capture, chunk by chunk, in order, then that of the maps; their sum is the whole.
 
-    count: stop after so many packets. name: which program of an object. Raises AdmissionDiffers, ProgramRefused (both
-    sides refuse alike), LinkTypeError, and whatever the capture or the filter raises.
+    argument: a filter of the command line, or a program. count: stop after so many packets. name: which program of an
+    object. env: what our side runs in; the rig says what the packets' metadata are. Raises AdmissionDiffers,
+    ProgramRefused (both sides refuse alike), LinkTypeError, and whatever the capture or the filter raises.
     """
     prepared: dict[int | None, Session] = {}
     current: Session | None = None
-    expression = loader.is_expression(argument)
+    expression = isinstance(argument, str) and loader.is_expression(argument)
     try:
         with open_capture(capture) as source:
             for linktype, packets in _chunks(source, count):
@@ -62,10 +64,12 @@ def replay_capture(
                     )
                 key = linktype if expression else None
                 if key not in prepared:
-                    program = loader.load_filter_argument(
-                        argument, linktype=linktype, optimize=optimize, program=name
-                    )
-                    prepared[key] = Session(verified_by_both(program, rig), rig, engine=engine, extended=extended)
+                    program: ClassicProgram | Program = (
+                        loader.load_filter_argument(argument, linktype=linktype, optimize=optimize, program=name)
+                        if isinstance(argument, str) else argument
+                    )  # fmt: skip
+                    both = verified_by_both(program, rig)
+                    prepared[key] = Session(both, rig, engine=engine, extended=extended, env=env)
                 if current is not prepared[key]:
                     if current is not None:
                         current.__exit__(None, None, None)

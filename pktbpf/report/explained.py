@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pktbpf.asm.extended_text import format_insn
+from pktbpf.asm.extended_print import format_insn, variable_names
 from pktbpf.program import Program
 from pktbpf.verifier import Explanation
 from pktbpf.verifier.explanation import Origin
@@ -161,12 +161,14 @@ def _made(one: Origin) -> str:
 
 
 def insn_line(program: Program, number: int) -> str:
-    """An instruction in the assembler's wording, its map by name."""
+    """An instruction in the assembler's wording, what it refers to by name."""
     insns = program.insns
     used = program.maps.get(number)
     name = str(getattr(getattr(used, "spec", used), "name", "") or "") or None
-    return format_insn(insns[number], insns[number + 1] if number + 1 < len(insns) else None, map_name=name,
-                       kfunc=program.kfuncs.get(number))  # fmt: skip
+    return format_insn(
+        insns[number], insns[number + 1] if number + 1 < len(insns) else None, map_name=name,
+        kfunc=program.kfuncs.get(number), variable=variable_names(program).get(number),
+    )  # fmt: skip
 
 
 def short(source: str) -> str:

@@ -11,7 +11,7 @@ from pktbpf.verifier import memory, scalar
 from pktbpf.verifier.alu import readable, writable
 from pktbpf.verifier.errors import denied, invalid
 from pktbpf.verifier.memory import SOCK_KINDS
-from pktbpf.verifier.state import BASE, BTF, CTX, MEM, SCALAR, kind_text
+from pktbpf.verifier.state import BASE, BTF, CTX, MEM, RDONLY, SCALAR, UNTRUSTED, kind_text
 
 if TYPE_CHECKING:
     from pktbpf.verifier.code import Op
@@ -33,6 +33,9 @@ def _same_kind(walk: Walk, kind: int, load: bool = False) -> None:
     if kind & BASE not in _ONE_KIND and known & BASE not in _ONE_KIND:
         return
     if load and kind & BASE in (MEM, BTF) and known & BASE in (MEM, BTF):
+        # The less trusted of both ways decides what the load is compiled to.
+        base = MEM if MEM in (kind & BASE, known & BASE) else BTF
+        walk.pointer_kinds[walk.index] = base | (kind | known) & (UNTRUSTED | RDONLY)
         return
     invalid("same insn cannot be used with different pointers")
 

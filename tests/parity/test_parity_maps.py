@@ -59,6 +59,16 @@ def test_maps_are_equal_after_a_capture(capture: str, path: str, program: str | 
         assert all(entry["kernel"] == entry["pktbpf"] for entry in entries)
 
 
+def test_variables_are_set_on_both_sides() -> None:
+    """The sampler keeps every 16th packet, or with `period` set every one."""
+    for period, count in ((None, 14), (1, 210)):
+        arguments = ["parity", "pcaps/web.pcap", "-F", "filters/ebpf/sampler_ringbuf.o", "--format", "json"]
+        done = CliRunner().invoke(cli, arguments + (["--set", f"period={period}"] if period else []))
+        assert done.exit_code == 0, done.output
+        (samples,) = (one for one in json.loads(done.stdout)["maps"] if one["name"] == "samples")
+        assert (len(samples["entries"]), samples["differing"]) == (count, 0)
+
+
 def test_a_difference_is_shown_first_and_counted() -> None:
     entries = tuple(Entry(bytes([n]), b"\1\0\0\0", b"\1\0\0\0" if n != 30 else None) for n in range(40))
     one = Contents("counts", "HASH", entries)

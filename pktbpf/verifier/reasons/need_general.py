@@ -109,6 +109,16 @@ _GENERAL: tuple[tuple[str, str, str, str], ...] = (
         "load the program with CAP_PERFMON",
     ),
     (
+        r"^ldimm64 failed to find the address",
+        "kernel_variable", "a symbol whose address the kernel can look up",
+        "load it into a kernel that lists addresses of data, too (CONFIG_KALLSYMS_ALL)",
+    ),
+    (
+        r"^extern \(var ksym\)|KIND_VAR or KIND_FUNC|^ldimm64 insn specifies|^ldimm64 unable",
+        "kernel_variable", "a variable that the kernel's types name, of the type that it is declared with",
+        "declare it as the kernel does, or __weak and test for it",
+    ),
+    (
         r"reserved fields|^unknown opcode|^unknown insn class|invalid bpf_ld_imm64|ld_imm64|ldimm64|"
         r"addr_space_cast|^invalid may_goto|BPF_\w+ uses|fd_array|^invalid module BTF",
         "encoding", "an instruction that exists, unused fields zero",
@@ -256,8 +266,13 @@ _GENERAL: tuple[tuple[str, str, str, str], ...] = (
         "use another kind of map, or a newer kernel",
     ),
     (
-        r"access (?:user|percpu) memory|^Type '|^access beyond (?:the end of|struct)|^cannot access ptr member|"
-        r"doesn't have size|beyond struct",
+        r"access percpu memory",
+        "kernel_object", "one processor's copy of the variable",
+        "ask bpf_this_cpu_ptr or bpf_per_cpu_ptr for it first",
+    ),
+    (
+        r"access user memory|^Type '|^access beyond (?:the end of|struct)|^cannot access ptr member|"
+        r"doesn't have (?:size|field at)|beyond struct",
         "kernel_object", "a load of one whole field of the kernel's structure",
         "load a field at its own offset, with its own size",
     ),
