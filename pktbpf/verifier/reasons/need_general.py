@@ -114,7 +114,7 @@ _GENERAL: tuple[tuple[str, str, str, str], ...] = (
         "load it into a kernel that lists addresses of data, too (CONFIG_KALLSYMS_ALL)",
     ),
     (
-        r"^extern \(var ksym\)|KIND_VAR or KIND_FUNC|^ldimm64 insn specifies|^ldimm64 unable",
+        r"^extern \(var ksym\)|KIND_VAR or KIND_FUNC|^ldimm64 insn specifies|unable to resolve the size",
         "kernel_variable", "a variable that the kernel's types name, of the type that it is declared with",
         "declare it as the kernel does, or __weak and test for it",
     ),
@@ -261,7 +261,7 @@ _GENERAL: tuple[tuple[str, str, str, str], ...] = (
         "put the constant into a register first",
     ),
     (
-        r"^map type \w+ came with",
+        r"^map type \w+ (?:came with|is none of)",
         "map_type", "a kind of map that this kernel has",
         "use another kind of map, or a newer kernel",
     ),
