@@ -75,6 +75,8 @@ def _operand(row: Row, insn: Insn, upper: int, name: str, map_name: str | None) 
 def printable_row(insn: Insn, second: Insn | None) -> Row | None:
     """The operation, or None where the words do not make one that its template says in full."""
     row = insn.row
+    if row is not None and row.kind is Kind.EXIT and insn.off:
+        return None
     if row is None or not is_wide(insn):
         return row
     if second is None or second[:4] != (0, 0, 0, 0):

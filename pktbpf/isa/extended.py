@@ -77,11 +77,12 @@ class Row:
         )
 
     def reserved_clear(self, insn: Insn) -> bool:
-        """Whether every field that is neither operand nor selector is zero, as the kernel demands."""
+        """Whether every field that is neither operand nor selector is zero, as the kernel demands. At the offset of an
+        exit it does not look."""
         return all(
             getattr(insn, name) == 0
             for name in ("dst", "src", "off", "imm")
-            if name not in self.uses and getattr(self, name, None) is None
+            if name not in self.uses and getattr(self, name, None) is None and (name, self.kind) != ("off", Kind.EXIT)
         )
 
 

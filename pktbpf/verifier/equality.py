@@ -65,10 +65,10 @@ class Ids:
         return True
 
     def match_scalar(self, old: int, new: int) -> bool:
-        """Scalars without an id are alone with their value: each counts as one of its own."""
+        """Scalars without an id are alone with their value: an old one learned nothing through links, so those of the
+        new one do no harm; a new one counts as one of its own."""
         if not old:
-            self.temporary += 1
-            old = self.temporary
+            return True
         if not new:
             self.temporary += 1
             new = self.temporary
@@ -94,6 +94,8 @@ def _covers(walk: Walk, old: Reg, new: Reg, ids: Ids, how: int) -> bool:
             return old.same(new) and ids.match_scalar(old.id, new.id)
         if not old.precise and how == NOT_EXACT:
             return True
+        if not old.id:
+            return scalar.within(old.v, new.v)
         if (old.id ^ new.id) & ADD_CONST or (old.id & ADD_CONST and old.off != new.off):
             return False
         if not scalar.within(old.v, new.v):

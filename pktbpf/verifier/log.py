@@ -76,9 +76,10 @@ class Log:
         self.printed = len(self.out) - 1
         self.shown[self.printed] = self.out[-1]
         self.regs, self.slots = self._touched(walk, index)
-        self.stack = walk.state.frames[-1].stack[:]
         code = self.insns[index].code
         self.jump = index if code & 7 in (5, 6) and code & 0xF0 not in (0x80, 0x90) else None
+        # What a jump teaches of stack slots is not shown with it.
+        self.stack = walk.state.frames[-1].stack[:] if self.jump is None else None
 
     def _state(self, walk: Walk, index: int) -> None:
         """The touched registers, behind the instruction if nothing was printed since, else on their own line."""

@@ -52,6 +52,11 @@ def test_every_operation_prints_and_assembles_back(row: Row) -> None:
         assert assemble(text).insns == insns
 
 
+def test_an_exit_with_an_offset_keeps_it() -> None:
+    program = Program((Insn(0xB7, 0), Insn(0x95, off=5)))
+    assert ".insn 0x95, 0, 0, 5, 0" in disassemble(program)
+
+
 def test_every_word_assembles_back() -> None:
     rng = random.Random(7)
     options = ({}, {"opcodes": True}, {"labels": True}, {"declare": True})

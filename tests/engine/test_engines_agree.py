@@ -103,6 +103,12 @@ def test_unchecked_programs_at_length() -> None:
         check_equal(trust(random_program(picks)), frames, "packet", None, f"seed {SEED + 1}, program {number}")
 
 
+def test_an_exit_may_have_an_offset() -> None:
+    program = trust(Program((Insn(0xB7, 0, imm=7), Insn(0x95, off=5))))
+    check_equal(program, [b"any"], "packet", None, "exit")
+    assert outcomes(program, [b"any"], "packet")[0].verdict.tolist() == [7]
+
+
 def test_an_endless_loop_is_cut_off() -> None:
     for outcome in outcomes(trust(Program((Insn(0x05, off=-1),))), [b"x" * 20], "unix"):
         assert outcome.fault.tolist() == [Fault.BUDGET]
