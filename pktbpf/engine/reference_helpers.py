@@ -24,6 +24,7 @@ from pktbpf.engine.reference_world import (
     PACKET,
     READ,
     U32,
+    U64,
     WRITE,
     Answer,
     Timer,
@@ -253,7 +254,7 @@ def perf_event_output(w: World, m: Machine, skb: int, pointer: int, flags: int, 
         raise Faulted(Fault.INDETERMINATE)
     packet = m.packet.buffer[m.packet.base : m.packet.base + extra]
     (at, held), (tail, also) = place(raw), place(packet)
-    time, count = np.uint64(m.now), np.uint64(size)
+    time, count = np.uint64(m.now & U64), np.uint64(size)
     code = int(perf.output(found.row, np.uint64(flags), np.uint64(m.cpu), time, at, count, tail))
     del held, also
     return code
