@@ -71,7 +71,7 @@ class FilterSyntaxError(PktbpfError, ValueError):
 
 
 class ExpressionError(PktbpfError):
-    """libpcap refused a pcap-filter expression; the message is libpcap's own."""
+    """libpcap refused a pcap-filter expression; the message is libpcap's own, behind the name of its file if any."""
 
 
 class ObjectError(PktbpfError):

@@ -299,10 +299,10 @@ class _Wanted(NamedTuple):
         if form == "hex":
             return _from_hex(text, path)
         if form == "expression":
-            return self._from_expression(text)
+            return self._from_expression(text, path)
         raise UsageError(f"form {form!r} is of bytes; give bytes or a file")
 
-    def _from_expression(self, text: str) -> ClassicProgram:
+    def _from_expression(self, text: str, path: Path | None) -> ClassicProgram:
         from pktbpf import expression
 
         linktype = DEFAULT_LINKTYPE if self.linktype is None else self.linktype
@@ -310,7 +310,9 @@ class _Wanted(NamedTuple):
             return expression.compile(
                 text, linktype=linktype, optimize=self.optimize, savefile=self.savefile, live=self.live
             )
-        except ExpressionError:
+        except ExpressionError as error:
+            if path is not None:
+                raise ExpressionError(f"{path}: {error}") from None
             if _is_directory(text):  # `tcp` may be one and means the protocol all the same
                 raise FilterSyntaxError("is a directory", source=text) from None
             raise

@@ -370,3 +370,11 @@ def test_programs_of_the_same_instructions_are_equal() -> None:
         with pytest.raises(ValueError, match="3 bytes are not a whole number") as caught:
             kind.from_bytes(b"abc")
         assert isinstance(caught.value, PktbpfError)
+
+
+def test_an_expression_that_is_refused_names_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "web.txt"
+    file.write_text("tcp por 80\n")
+    with pytest.raises(ExpressionError, match="syntax error") as caught:
+        loader.load(file)
+    assert str(caught.value).startswith(f"{file}: ")
