@@ -15,17 +15,17 @@ REFUSED = 3
 
 
 @click.command(short_help="The kernel's checks, offline, with the reason.")
-@click.argument("prog", metavar="PROG")
+@click.argument("prog", metavar="PROG", required=False)
 @click.option("--program", "name", metavar="NAME", help="The program of an object that has several.")
 @click.option("--unprivileged", is_flag=True, help="As a loader without capabilities (extended programs).")
 @click.option("--log-level", type=click.Choice(("0", "1", "2", "4")), default="0", help="The verifier's log [0].")
-@click.option("--kernel", metavar="VERSION", help="The rules of this kernel version [newest known].")
+@click.option("--kernel", metavar="VERSION", help="The rules of this kernel version, or list [newest known].")
 @click.option("--btf", metavar="FILE", help="The kernel's own types, raw BTF or ELF [the running kernel's].")
 @click.option("-y", "linktype", metavar="DLT", help="The link type that an expression is compiled for [EN10MB].")
 @click.option("-O", "no_optimize", is_flag=True, help="Compile an expression without libpcap's optimizer.")
 @click.option("--format", "form", type=click.Choice(("text", "json")), default="text", help="Words or JSON [text].")
 @click.option("--no-color", is_flag=True, help="No colour, on a terminal either.")
-def command(prog: str, name: str | None, linktype: str | None, no_optimize: bool, **options: Any) -> int:
+def command(prog: str | None, name: str | None, linktype: str | None, no_optimize: bool, **options: Any) -> int:
     """What SO_ATTACH_FILTER or BPF_PROG_LOAD would say of PROG: accepted, or refused with errno and reason.
 
     PROG is a file in any form, an object, an expression, or - for standard input. Ends with 3 for a refused program.
@@ -35,7 +35,13 @@ def command(prog: str, name: str | None, linktype: str | None, no_optimize: bool
     Examples:
       pktbpf verify filters/tcp-port-80.bpf
       pktbpf verify filters/ebpf/rate_limit.o --unprivileged
+      pktbpf verify filters/ebpf/rate_limit.o --kernel 6.1
+      pktbpf verify --kernel list
     """
+    if options["kernel"] == "list":
+        return _list()
+    if prog is None:
+        raise UsageError("PROG is missing: a file, an expression, or - for standard input")
     from pktbpf import loader
     from pktbpf.program import ClassicProgram
 
@@ -60,10 +66,23 @@ def _rules(options: dict[str, Any]) -> dict[str, Any]:
     return rules
 
 
+def _list() -> int:
+    """What changed with which version."""
+    from pktbpf.verifier import profile, rules
+
+    versions = " ".join(profile.VERSIONS)
+    click.echo(f"{'since':7}{'also':12}rule and what a socket filter sees of it; versions: {versions} or any between")
+    for row in rules.ordered():
+        click.echo(f"{row.since:7}{' '.join(row.kept):12}{rules.words(row)}: {row.notice}")
+    return 0
+
+
 def _report(program: Any, rules: dict[str, Any], options: dict[str, Any]) -> int:
     from pktbpf.filter import verify
     from pktbpf.report import refusal
+    from pktbpf.verifier.profile import NEWEST, profile
 
+    kernel = profile(rules.get("kernel", NEWEST))
     colour = sys.stdout.isatty() and not options["no_color"] and "NO_COLOR" not in os.environ
     try:
         verdict: Any = verify(program, **rules)
@@ -72,7 +91,10 @@ def _report(program: Any, rules: dict[str, Any], options: dict[str, Any]) -> int
     if options["form"] == "json":
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode(refusal.as_object(program, verdict)), indent=2))
+        found = refusal.as_object(program, verdict)
+        if rules:
+            found |= {"kernel": kernel.version, "approximate": list(kernel.approximate)}
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
         if options["log_level"] != "0" and verdict.log:
             click.echo(verdict.log)
@@ -80,5 +102,8 @@ def _report(program: Any, rules: dict[str, Any], options: dict[str, Any]) -> int
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else refusal.WIDTH
             click.echo(refusal.refused(program, verdict, colour=colour, width=width))
         else:
-            click.echo(refusal.accepted(program, verdict, colour=colour))
+            digest = "sha256" if kernel.sha256_tags else "sha1"
+            click.echo(refusal.accepted(program, verdict, colour=colour, digest=digest))
+        if rules and kernel.approximate:
+            click.echo(f"pktbpf: kernel {kernel.version} approximately: {'; '.join(kernel.approximate)}", err=True)
     return REFUSED if isinstance(verdict, ProgramRefused) else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from pktbpf.errors import ProgramRefused, errno_name
-from pktbpf.program import ClassicProgram, Program, Verified
+from pktbpf.program import ClassicProgram, Program, Verified, program_tag
 from pktbpf.report import explained
 from pktbpf.verifier import VerifierRefused
 
@@ -49,13 +49,15 @@ def excerpt(program: ClassicProgram | Program, insn: int, *, colour: bool = Fals
     return "\n".join(out)
 
 
-def accepted(program: ClassicProgram | Program, verified: Verified, *, colour: bool = False) -> str:
-    """One line for a program that the checks let through."""
+def accepted(
+    program: ClassicProgram | Program, verified: Verified, *, colour: bool = False, digest: str = "sha256"
+) -> str:
+    """One line for a program that the checks let through. digest: what the kernel makes tags of, sha1 before 6.18."""
     made = verified.program
     if isinstance(program, ClassicProgram):
         size = f"{len(program)} classic instructions, {len(made)} after translation"
     else:
-        size = f"{len(program)} instructions, tag {made.tag}"
+        size = f"{len(program)} instructions, tag {program_tag(made.insns, digest)}"
     word = f"{_GREEN}accepted{_PLAIN}" if colour else "accepted"
     return f"{word}: {size}"
 

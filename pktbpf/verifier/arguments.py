@@ -47,6 +47,7 @@ from pktbpf.verifier.state import (
 if TYPE_CHECKING:
     from pktbpf.program import ValueField
     from pktbpf.verifier.maps import MapInfo
+    from pktbpf.verifier.state import Frame
     from pktbpf.verifier.walk import Walk
 
 MAX_VARIABLE_SIZE = 1 << 29
@@ -92,12 +93,13 @@ class Call:
     """What the arguments of one call have said so far."""
 
     __slots__ = (
-        "const_key", "dynptr", "field", "function", "helper", "info", "map_uid", "mem_size", "percpu", "ref",
+        "callee", "const_key", "dynptr", "field", "function", "helper", "info", "map_uid", "mem_size", "percpu", "ref",
         "release", "size_bound", "write_at", "write_size",
     )  # fmt: skip
 
     def __init__(self, helper: Helper):
         self.helper = helper
+        self.callee: Frame | None = None
         self.info: MapInfo | None = None
         self.map_uid = 0
         self.ref = 0
@@ -175,7 +177,9 @@ def _check_kind(walk: Walk, call: Call, number: int, reg: Reg, arg: Arg) -> None
 def _check_released_offset(walk: Walk, reg: Reg, number: int, arg: Arg) -> None:
     if arg.kind == "dynptr" and reg.kind == STACK:
         return
-    if reg.off:
+    if not walk.profile.moved_records:
+        return
+    if reg.off and walk.profile.zero_offsets:
         invalid(f"R{number} must have zero offset when passed to release func or trusted arg to kfunc")
     memory.check_plain_pointer(walk, reg, number)
 

@@ -82,9 +82,7 @@ def _mul_positive(s: Scalar, other: Scalar, low: int, half: int, smallest: int, 
 
 
 def _mul_bits(a: Scalar, b: Scalar, reach: Reach) -> tnum.Tnum:
-    if reach.joined_products:
-        return tnum.multiply(a[:2], b[:2])
-    return (tnum.multiply_summed if reach.summed_products else tnum.multiply_apart)(a[:2], b[:2])
+    return (tnum.multiply if reach.joined_products else tnum.multiply_summed)(a[:2], b[:2])
 
 
 def _mul_all(a: Scalar, b: Scalar, reach: Reach) -> Scalar:
@@ -108,13 +106,6 @@ def _signed_like(low: int, high: int, bits: int) -> Range:
     return (read(low), read(high)) if read(low) <= read(high) else (smallest, largest)
 
 
-def _signed_bits(low: int, high: int, bits: int, negative: bool, reach: Reach) -> Range:
-    """The signed range of AND, OR, XOR; before 6.10 only where no operand may be negative."""
-    if reach.signed_bits or not negative:
-        return _signed_like(low, high, bits)
-    return (S64_MIN, S64_MAX) if bits == 64 else (S32_MIN, S32_MAX)
-
-
 def _bitwise(operation: str, a: Scalar, b: Scalar, reach: Reach) -> Scalar:
     """AND, OR and XOR: the bits first, then each width's range from them."""
     joined = {"AND": tnum.bit_and, "OR": tnum.bit_or, "XOR": tnum.bit_xor}[operation]((a[0], a[1]), (b[0], b[1]))
@@ -124,12 +115,11 @@ def _bitwise(operation: str, a: Scalar, b: Scalar, reach: Reach) -> Scalar:
         half: tuple[int, int, int, int] = (signed32(low), signed32(low), low, low)
     else:
         ulo32, uhi32 = _bit_range(operation, low, low_mask, a[8], a[9], b[8], b[9])
-        half = (*_signed_bits(ulo32, uhi32, 32, a[6] < 0 or b[6] < 0, reach), ulo32, uhi32)
+        half = (*_signed_like(ulo32, uhi32, 32), ulo32, uhi32)
     if not a[1] and not b[1]:
         return scalar.exact(value)
     ulo, uhi = _bit_range(operation, value, mask, a[4], a[5], b[4], b[5])
-    signed = _signed_bits(ulo, uhi, 64, a[2] < 0 or b[2] < 0, reach)
-    return scalar.from_bits((value, mask, *signed, ulo, uhi, *half), reach)
+    return scalar.from_bits((value, mask, *_signed_like(ulo, uhi, 64), ulo, uhi, *half), reach)
 
 
 def _bit_range(operation: str, value: int, mask: int, lo: int, hi: int, lo2: int, hi2: int) -> Range:

@@ -208,7 +208,7 @@ def _fork(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
         _collect(walk, src.id & ~ADD_CONST, linked)
     if dst.kind == SCALAR and dst.id:
         _collect(walk, dst.id & ~ADD_CONST, linked)
-    if len(linked) > 1 and walk.profile.precise_links:
+    if len(linked) > 1:
         walk.record(linked=tuple(linked))
     other = walk.branch(walk.index + op.off + 1, walk.index)
     if other is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pktbpf.abi import map_kinds
 from pktbpf.verifier.errors import ENOTSUPP, refuse
 from pktbpf.verifier.precision import mark_register
-from pktbpf.verifier.state import BTF, DYNPTR, MAP_KEY, MAP_PTR, MAP_VALUE, SCALAR, Frame, Reg, State
+from pktbpf.verifier.state import BTF, DYNPTR, MAP_KEY, MAP_PTR, MAP_VALUE, MAX_FRAMES, SCALAR, Frame, Reg, State
 
 if TYPE_CHECKING:
     from pktbpf.verifier.arguments import Call
@@ -24,6 +24,9 @@ def queue(walk: Walk, call: Call) -> None:
     """Queue the callback of this call as a path of its own, if it may run at all."""
     name = call.helper.name
     frame = walk.state.frames[-1]
+    if not walk.profile.callback_rounds and name != "timer_set_callback":
+        _prepare_once(walk, call, frame)
+        return
     if name == "loop":
         walk.loop_inline(call.function)
         mark_register(walk, 1)
@@ -47,6 +50,27 @@ def queue(walk: Walk, call: Call) -> None:
     state.callback_unroll += 1
     state.frames[-2].callback_depth += 1
     frame.callback_depth = 0
+
+
+def _prepare_once(walk: Walk, call: Call, frame: Frame) -> None:
+    """Before 6.7: the callback is walked once, as if the helper had called it exactly so often."""
+    if call.helper.name == "loop":
+        walk.loop_inline(call.function)
+    walk.types.check_call(walk, call.function)
+    walk.layout.functions[call.function].callback = True
+    depth = len(walk.state.frames)
+    if depth >= MAX_FRAMES:
+        refuse(errno.E2BIG, f"the call stack of {depth + 1} frames is too deep")
+    call.callee = Frame(walk.index, depth, call.function, walk.unset)
+    _arguments(walk, call.helper.name, frame, call.callee)
+
+
+def enter(walk: Walk, callee: Frame) -> None:
+    """Go on in a callback that is walked once, the call being checked."""
+    walk.state.frames.append(callee)
+    walk.regs = callee.regs
+    walk.index = walk.layout.functions[callee.subprog].start
+    walk.live.current = None
 
 
 def _queue_async(walk: Walk, call: Call, start: int, caller: Frame) -> None:

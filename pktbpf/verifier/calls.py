@@ -53,7 +53,7 @@ def _find(walk: Walk, number: int) -> Helper:
 def helper(walk: Walk, op: Op) -> None:
     """call helper"""
     walk.jumps += 1
-    check_reserved(op)
+    check_reserved(walk, op)
     if walk.state.locks and op.imm != 94:
         invalid("function calls are not allowed while holding a lock")
     row = _find(walk, op.imm)
@@ -77,11 +77,14 @@ def helper(walk: Walk, op: Op) -> None:
         walk.may_return(walk.unknown)
         return
     walk.index += 1
+    if call.callee is not None:
+        callbacks.enter(walk, call.callee)
 
 
-def check_reserved(op: Op) -> None:
+def check_reserved(walk: Walk, op: Op) -> None:
     """Fields of a call instruction that mean nothing must be zero."""
-    if op.reg or (op.src != 2 and op.off) or op.src not in (0, 1, 2) or op.dst:
+    known = (0, 1, 2) if walk.profile.function_pointers else (0, 1)
+    if op.reg or (op.src != 2 and op.off) or op.src not in known or op.dst:
         invalid("BPF_CALL uses reserved fields")
 
 

@@ -70,7 +70,7 @@ def argument(walk: Walk, number: int, arg: Arg, ref: int = 0) -> None:
         _create(walk, walk.regs[number], arg.of, ref)
         return
     if reg.kind == DYNPTR:
-        if not (arg.rdonly and walk.profile.constant_dynptrs):
+        if not arg.rdonly:
             invalid("cannot pass pointer to const bpf_dynptr, the helper mutates it")
         kind = reg.obj[0]
     else:

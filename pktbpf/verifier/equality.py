@@ -98,9 +98,7 @@ def _covers(walk: Walk, old: Reg, new: Reg, ids: Ids, how: int) -> bool:
             return scalar.within(old.v, new.v)
         if (old.id ^ new.id) & ADD_CONST or (old.id & ADD_CONST and old.off != new.off):
             return False
-        if not scalar.within(old.v, new.v):
-            return False
-        return not walk.profile.precise_links or ids.match_scalar(old.id, new.id)
+        return scalar.within(old.v, new.v) and ids.match_scalar(old.id, new.id)
     base = kind & BASE
     if base in (MAP_VALUE, MAP_KEY, MEM):
         return (

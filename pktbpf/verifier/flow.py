@@ -102,7 +102,8 @@ class FlowCheck:
             if kfunc is not None and kfunc.has("next"):
                 layout.prune[index] = layout.force[index] = 1
             if insn.src == 0 and insn.imm in HELPERS_WITH_CALLBACK:
-                layout.callback[index] = layout.force[index] = layout.prune[index] = layout.jump[index] = 1
+                layout.callback[index] = layout.prune[index] = layout.jump[index] = 1
+                layout.force[index] = layout.rules.callback_rounds
             return self.visit_call(index, insn.src == 1)
         if operation == 0x00:
             target = index + jump_distance(insn) + 1

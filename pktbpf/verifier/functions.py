@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def local_call(walk: Walk, op: Op) -> None:
     """call pc+N"""
     walk.jumps += 1
-    check_reserved(op)
+    check_reserved(walk, op)
     number = walk.layout.function_starting(walk.index + op.imm + 1)
     assert number is not None
     problem = walk.types.check_call(walk, number)
@@ -92,14 +92,15 @@ def give_back(walk: Walk) -> None:
         check_result_range(walk, "At callback return", result, callee.returns)
     else:
         caller.regs[0] = result
-    index = callee.callsite if callee.callback else callee.callsite + 1
+    again = callee.callback and walk.profile.callback_rounds
+    index = callee.callsite if again else callee.callsite + 1
     if walk.log is not None:
         walk.log.returning(walk, index)
     state.frames.pop()
     walk.regs = caller.regs
     walk.index = index
     walk.print_state = True
-    if callee.callback:
+    if again:
         before = walk.previous_entry(state, index)
         if before is not None:
             walk.widen(before, state)
@@ -149,7 +150,10 @@ def packet_load(walk: Walk, op: Op) -> None:
     memory.check_plain_pointer(walk, reg, 6)
     walk.regs[0:6] = [walk.unset] * 6
     walk.regs[0] = walk.unknown
-    walk.may_return(walk.zero)
+    if walk.profile.failing_packet_loads:
+        walk.may_return(walk.zero)
+    else:
+        walk.index += 1
 
 
 def wide_immediate(walk: Walk, op: Op) -> None:

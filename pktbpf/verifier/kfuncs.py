@@ -69,7 +69,7 @@ class KfuncCall:
 def call(walk: Walk, op: Op) -> None:
     """call kernel-function"""
     walk.jumps += 1
-    check_reserved(op)
+    check_reserved(walk, op)
     if walk.state.locks:
         invalid("function calls are not allowed while holding a lock")
     name = walk.layout.kfuncs.get(walk.index)

@@ -139,6 +139,9 @@ class Layout:
         _check_module(index, insn)
         if name is None:
             invalid(f"kernel btf_id {insn.imm & 0xFFFFFFFF} is not a function", insn=index)
+        row = kfuncs.BY_NAME.get(name)
+        if row is not None and name not in self.rules.kfuncs:
+            invalid(f"kernel function {name} came with Linux {row.since}", insn=index)
         if name.startswith("bpf_xdp_metadata"):
             invalid("metadata kfuncs require device-bound program", insn=index)
 

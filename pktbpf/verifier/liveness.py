@@ -182,7 +182,8 @@ class StackLiveness:
             for outer in range(frame, last):
                 callsite = innermost.chain[outer]
                 # A helper that calls back is reached again; after an ordinary call the next instruction is.
-                point = callsite if self.layout.callback[callsite] else callsite + 1
+                again = self.layout.callback[callsite] and self.layout.rules.callback_rounds
+                point = callsite if again else callsite + 1
                 mask |= instances[outer].live_before(point, frame)
             masks.append(mask)
         return masks

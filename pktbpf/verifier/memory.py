@@ -30,7 +30,6 @@ from pktbpf.verifier.state import (
     UNTRUSTED,
     XDP_SOCK,
     Reg,
-    kind_text,
 )
 
 if TYPE_CHECKING:
@@ -108,11 +107,11 @@ def check_map_value(walk: Walk, number: int, offset: int, size: int, zero_allowe
 def check_plain_pointer(walk: Walk, reg: Reg, number: int, fixed_allowed: bool = False) -> None:
     """The pointer must be as it was handed out: no variable offset and, mostly, no fixed one."""
     if reg.off < 0 and walk.profile.negative_offsets:
-        denied(f"negative offset {kind_text(reg.kind)} ptr R{number} off={reg.off} disallowed")
+        denied(f"negative offset {walk.words.kind(reg.kind)} ptr R{number} off={reg.off} disallowed")
     if not fixed_allowed and reg.off:
-        denied(f"dereference of modified {kind_text(reg.kind)} ptr R{number} off={reg.off} disallowed")
+        denied(f"dereference of modified {walk.words.kind(reg.kind)} ptr R{number} off={reg.off} disallowed")
     if reg.v[1] or reg.v[0]:
-        denied(f"variable {kind_text(reg.kind)} access var_off={walk.words.tnum(reg.v)} disallowed")
+        denied(f"variable {walk.words.kind(reg.kind)} access var_off={walk.words.tnum(reg.v)} disallowed")
 
 
 @lru_cache(maxsize=4096)
@@ -257,9 +256,9 @@ def _map_value(
 def _memory(walk: Walk, reg: Reg, number: int, offset: int, size: int, write: bool, value: int) -> None:
     kind = reg.kind
     if kind & OR_NULL:
-        denied(f"R{number} invalid mem access '{kind_text(kind)}'")
+        denied(f"R{number} invalid mem access '{walk.words.kind(kind)}'")
     if write and kind & RDONLY:
-        denied(f"R{number} cannot write into {kind_text(kind)}")
+        denied(f"R{number} cannot write into {walk.words.kind(kind)}")
     if write:
         _leak(walk, value, "mem")
     if not (kind & RDONLY and kind & UNTRUSTED):
@@ -270,10 +269,10 @@ def _memory(walk: Walk, reg: Reg, number: int, offset: int, size: int, write: bo
 
 def _socket(walk: Walk, reg: Reg, number: int, offset: int, size: int, write: bool, value: int) -> None:
     if write:
-        denied(f"R{number} cannot write into {kind_text(reg.kind)}")
+        denied(f"R{number} cannot write into {walk.words.kind(reg.kind)}")
     if reg.v[2] < 0:
         denied(f"R{number} min value is negative, either use unsigned index or do a if (index >=0) check.")
     if not _socket_allows(reg.kind, offset, size):
-        denied(f"R{number} invalid {kind_text(reg.kind)} access off={offset} size={size}")
+        denied(f"R{number} invalid {walk.words.kind(reg.kind)} access off={offset} size={size}")
     if value >= 0:
         walk.regs[value] = walk.unknown

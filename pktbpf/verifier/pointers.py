@@ -78,12 +78,12 @@ def adjust(walk: Walk, op: Op, pointer: Reg, amount: Reg) -> None:
         denied(f"R{dst} 32-bit pointer arithmetic prohibited")
     kind = pointer.kind
     if kind & OR_NULL:
-        denied(f"R{dst} pointer arithmetic on {kind_text(kind)} prohibited, null-check it first")
+        denied(f"R{dst} pointer arithmetic on {walk.words.kind(kind)} prohibited, null-check it first")
     base = kind & BASE
     if base == MEM and kind & UNTRUSTED:
         return
     if base not in _MOVABLE and not (base == MAP_PTR and not v[1] and v[2] == 0 and operation == "ADD"):
-        denied(f"R{dst} pointer arithmetic on {kind_text(kind)} prohibited")
+        denied(f"R{dst} pointer arithmetic on {walk.words.kind(kind)} prohibited")
     _sane(v, amount.off, kind)
     _sane(pointer.v, pointer.off, kind)
     window = _Window() if operation in ("ADD", "SUB") else None

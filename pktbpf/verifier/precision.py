@@ -355,6 +355,8 @@ def _jump(walk: Walk, insn: Insn, index: int, following: int, step: Step | None,
         return False
     if operation == 0x80:
         if walk.layout.callback[index] and index != following - 1:
+            if not walk.profile.callback_rounds:
+                raise _NotTracked
             _leave_callback(wanted)
             return False
         if insn.src == 2 and index not in walk.layout.kfuncs:
@@ -411,6 +413,8 @@ def _leave_callback(wanted: Wanted) -> None:
 def _function_exit(walk: Walk, following: int, wanted: Wanted) -> None:
     """Backwards into a callee, or into a callback when the helper that calls it follows."""
     regs = wanted.regs
+    if following >= 1 and not walk.profile.callback_rounds and walk.layout.callback[following - 1]:
+        raise _NotTracked
     if following >= 0 and walk.layout.callback[following]:
         regs[wanted.frame] &= ~_ARGS
     if regs[wanted.frame] & _ARGS:

@@ -36,11 +36,10 @@ class Rules:
     ordered_atomics: bool
     whole_immediates: bool
     loops_anywhere: bool
-    typed_packet_loads: bool
+    failing_packet_loads: bool
     ranges: bool
     tracks_swaps: bool
     forks_masks: bool
-    unlinked_constants: bool
     half_copies: bool
     linked_sums: bool
     linked_halves: bool
@@ -61,8 +60,10 @@ class Rules:
     sized_reads: bool
     bounds_cpu: bool
     elides_null: bool
-    constant_dynptrs: bool
+    moved_records: bool
+    zero_offsets: bool
     placed_dynptrs: bool
+    sha256_tags: bool
     complexity_is_size: bool
     callback_rounds: bool
     fences: bool
@@ -77,8 +78,6 @@ class Rules:
     numbers_from_zero: bool
     names_prog_array: bool
     names_target: bool
-    precise_links: bool
-    convergence: bool
     returns_from_tail_calls: bool
 
 @dataclass(frozen=True, slots=True)

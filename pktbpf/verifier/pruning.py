@@ -253,7 +253,7 @@ class Explored:
         if walk.layout.force[index] and index in walk.layout.kfuncs:
             same = equal(walk, state, current, RANGE_WITHIN) and iterators.is_active(current.frames)
             return same, same
-        if walk.layout.callback[index]:
+        if walk.layout.callback[index] and walk.profile.callback_rounds:
             return equal(walk, state, current, RANGE_WITHIN), False
         if (
             maybe_looping(state, current)

@@ -52,12 +52,10 @@ ROWS: tuple[Rule, ...] = (
     # ---- shape
     Rule("whole_immediates", "6.1", "a jump into the second half of a 64-bit immediate is found by the check of the flow", "5.10, 6.1 verifier.c check_cfg"),
     Rule("loops_anywhere", "6.8", "a loop may be closed by falling through and a function may call itself; before, only a jump might go back", "6.1, 6.12 verifier.c push_insn; asked; since: memory"),
-    Rule("typed_packet_loads", "6.1", "packet loads and tail calls in functions beside the main one need type information and an int result", "5.10, 6.1 verifier.c check_btf_info; since: memory"),
+    Rule("failing_packet_loads", "6.18", "a packet load that fails in a function beside the main one returns 0 from it, and that way is checked", "5.10, 6.1, 6.12 verifier.c check_ld_abs", ("6.1", "6.6", "6.12")),
     # ---- arithmetic
     Rule("ranges", "6.8", "64- and 32-bit ranges of both operands teach each other; compares of two ranges are decided and narrow both; not-equal moves an edge", "6.1, 6.12 verifier.c reg_bounds_sync, is_scalar_branch_taken, regs_refine_cond_op; asked; since: memory"),
     Rule("halves_from_wide", "5.15", "bits of the lower half are learnt from the 64-bit range", "5.10, 6.1 verifier.c __reg_bound_offset; since: memory"),
-    Rule("summed_products", "5.14", "known bits of a product come from one sum over all unknown bits", "5.10, 6.1 tnum.c tnum_mul; since: memory"),
-    Rule("signed_bits", "6.10", "AND, OR and XOR keep a signed range for negative operands", "6.1, 6.12 verifier.c scalar_min_max_and; since: memory"),
     Rule("unknown_products", "6.10", "products, OR and XOR with an unknown number have a range", "6.1, 6.12 verifier.c is_safe_to_compute_dst_reg_range; since: memory"),
     Rule("extended_halves", "6.12", "a sign-extended half that is not negative has a zero upper half", "6.12 verifier.c __reg_deduce_mixed_bounds; since: memory"),
     Rule("signed_products", "6.14", "products of negative ranges have a range", "6.12 verifier.c scalar_min_max_mul; asked; since: memory"),
@@ -71,7 +69,6 @@ ROWS: tuple[Rule, ...] = (
     Rule("single_value", "6.18", "a range and known bits that have one number in common give that number", "6.12 verifier.c reg_bounds_sync; asked", ()),
     Rule("upper_shift", "6.19", "a left shift by 32 keeps the signed range of a negative lower half", "6.12 verifier.c scalar_min_max_lsh; asked", ("6.12",)),
     # ---- copies of a value
-    Rule("unlinked_constants", "6.3", "copies of a constant are not linked with it", "6.1, 6.12 verifier.c check_alu_op; since: memory"),
     Rule("half_copies", "6.6", "a 32-bit copy of a value below 2**32 stays linked with it", "6.1, 6.12 verifier.c check_alu_op; asked; since: memory"),
     Rule("linked_sums", "6.11", "a copy with a constant added stays linked, by 64-bit additions", "6.1, 6.12 verifier.c adjust_reg_min_max_vals; asked; since: memory"),
     Rule("linked_halves", "6.18", "32-bit additions, subtractions and negative constants keep a copy linked too, and what it learns is settled", "6.12 verifier.c adjust_reg_min_max_vals; asked", ()),
@@ -96,11 +93,14 @@ ROWS: tuple[Rule, ...] = (
     Rule("sized_reads", "6.8", "a size that may be zero where zero is not allowed is refused by its range", "6.1, 6.12 verifier.c check_mem_size_reg; asked; since: memory"),
     Rule("bounds_cpu", "6.9", "get_smp_processor_id is known to be below the number of processors", "6.1, 6.12 verifier.c do_refine_retval_range; since: memory"),
     Rule("elides_null", "6.14", "an array lookup with a constant key in range is never null", "6.12 verifier.c check_helper_call; asked; since: memory"),
-    Rule("constant_dynptrs", "6.2", "helpers that only read through a dynptr take a constant one", "6.1, 6.12 verifier.c process_dynptr_func"),
+    Rule("moved_records", "5.17", "a ring-buffer record must be given back as it was handed out", "5.10, 6.1 verifier.c check_func_arg_reg_off; asked; since: memory"),
+    Rule("zero_offsets", "6.2", "giving back a moved pointer is EINVAL, before EACCES", "6.1, 6.12 verifier.c check_func_arg_reg_off; asked; since: memory"),
     Rule("callback_rounds", "6.7", "a callback is walked until its rounds converge; before, it was walked once", "6.1, 6.12 verifier.c push_callback_call; since: memory", ("6.6",)),
     Rule("placed_dynptrs", "6.2", "a dynptr must lie at a constant aligned offset; before, only what was written there counted", "6.1, 6.12 verifier.c process_dynptr_func, dynptr_get_spi; asked", (), "stores over a dynptr and dynptrs at varying offsets are judged as from 6.2 on", "5.19"),
     # ---- functions
     Rule("returns_from_tail_calls", "6.18", "a tail call in a function beside the main one may also be that function's end", "asked 6.18 (stable releases); since: memory"),
+    # ---- loading
+    Rule("sha256_tags", "6.18", "the program's tag is the beginning of a SHA-256, before of a SHA-1", "6.12 core.c bpf_prog_calc_tag; 6.18 asked"),
     # ---- limits
     Rule("complexity_is_size", "6.19", "more than 8192 waiting branches are E2BIG, not EFAULT or ENOMEM", "6.12 verifier.c push_stack; asked", ("6.12",)),
     # ---- without CAP_PERFMON
@@ -118,8 +118,18 @@ ROWS: tuple[Rule, ...] = (
     Rule("names_prog_array", "6.17", "a tail call without a program array is told so", "6.12 verifier.c record_func_key; asked; since: memory"),
     Rule("names_target", "6.19", "masking that fails for the kind of a pointer names the target register", "6.12 verifier.c adjust_reg_min_max_vals; asked", ("6.1", "6.12")),
     # ---- pruning
-    Rule("precise_links", "6.5", "what is needed precisely of one copy of a value is needed of all; before, paths could be joined wrongly", "5.10, 6.1, 6.12 verifier.c mark_chain_precision; asked; since: memory"),
-    Rule("convergence", "6.18", "states, loops and precision are compared as in 6.18", "6.1, 6.12 verifier.c is_state_visited", (), "how soon paths join follows 6.18: loops near the limit of 1,000,000 instructions may differ"),
+    Rule("precise_links", "6.5", "what is needed precisely of one copy of a value is needed of all; before, paths could be joined wrongly", "5.10, 6.1, 6.12 verifier.c mark_chain_precision; asked 5.10; since: memory", (), "what was joined wrongly is refused"),
+    Rule("convergence", "6.18", "states, loops and precision are compared as in 6.18", "6.1, 6.12 verifier.c is_state_visited", (), "how soon paths join follows 6.18, so loops near 1,000,000 instructions may differ"),
 )  # fmt: skip
 
 BY_NAME: dict[str, Rule] = {row.name: row for row in ROWS}
+
+
+def words(rule: Rule) -> str:
+    """The rule's name as a person reads it."""
+    return rule.name.replace("_", " ")
+
+
+def ordered() -> list[Rule]:
+    """All rows, the oldest change first."""
+    return sorted(ROWS, key=lambda rule: version_of(rule.since))

@@ -29,8 +29,8 @@ class Reach:
     single_value: bits and range that have one number in common. crosses_sign: a signed range through zero meets one
     end of the unsigned one (and a third round is made). extended_halves: a sign-extended half that is not negative.
     wrapping_sums: sums of which both ends wrap. signed_products, unknown_products, joined_products: multiplication of
-    negative ranges, by an unknown number, of single bits by joining (before that by one sum, and at first by two).
-    signed_bits: AND, OR, XOR that keep the sign. negation: of ranges. apart_bits: unequal by single bits.
+    negative ranges, by an unknown number, of single bits by joining.
+    negation: of ranges. apart_bits: unequal by single bits.
     upper_shift: a shift by 32 keeps negative bounds. ranges: those of both widths and of both operands teach each other
     (False: see before_ranges.py). halves_from_wide: bits of the lower half from the 64-bit range.
     """
@@ -42,8 +42,6 @@ class Reach:
     signed_products: bool = True
     unknown_products: bool = True
     joined_products: bool = True
-    summed_products: bool = True
-    signed_bits: bool = True
     negation: bool = True
     apart_bits: bool = True
     upper_shift: bool = False

@@ -120,18 +120,6 @@ def multiply_summed(a: Tnum, b: Tnum) -> Tnum:
     return add(product, doubt)
 
 
-def multiply_apart(a: Tnum, b: Tnum) -> Tnum:
-    """a * b as kernels before 5.14 had it: unknown bits of `a` times all of `b`, then those of `b` times known `a`."""
-    total: Tnum = (a[0] * b[0] & M64, 0)
-    for unknown, amount in ((a[1], b[0] | b[1]), (b[1], a[0])):
-        while unknown:
-            if unknown & 1:
-                total = add(total, (0, amount))
-            unknown >>= 1
-            amount = amount << 1 & M64
-    return total
-
-
 def intersect(a: Tnum, b: Tnum) -> Tnum:
     """What both say; where they contradict each other a known one wins, as in the kernel."""
     unknown = a[1] & b[1]

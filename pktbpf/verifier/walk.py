@@ -131,7 +131,7 @@ class Walk:
             return reg
         if reg.id & ADD_CONST:
             reg = self.regs[number] = reg.with_id(0)
-        if not reg.id and (reg.v[1] or not self.profile.unlinked_constants):
+        if not reg.id and reg.v[1]:
             reg = self.regs[number] = reg.with_id(self.new_id(), reg.off)
         return reg
 

@@ -27,7 +27,14 @@ class Words:
     def kind(self, kind: int) -> str:
         """A kind of register; a number was `inv` before 5.18."""
         text = kind_text(kind)
+        if not self.rules.trusted_pointers:
+            text = text.replace("ringbuf_mem", self._record)
         return "inv" if text == "scalar" and not self.rules.says_scalar else text
+
+    @property
+    def _record(self) -> str:
+        """Memory of a ring-buffer record, before it had its own name."""
+        return "alloc_mem" if self.rules.says_scalar else "mem"
 
     def expected(self, text: str) -> str:
         """What a helper wanted in a register, as this version lists it."""
@@ -35,5 +42,5 @@ class Words:
             later = ("trusted_", "rcu_", "percpu_rcu_", "percpu_trusted_")
             text = ", ".join(word for word in text.split(", ") if not word.startswith(later))
             text = {"map_value, ptr_": "map_value"}.get(text, text)
-            text = text.replace("ringbuf_mem", "alloc_mem" if self.rules.says_scalar else "mem")
+            text = text.replace("ringbuf_mem", self._record)
         return text if self.rules.says_scalar else text.replace("scalar", "inv")

@@ -88,3 +88,27 @@ def test_other_commands_point_to_it() -> None:
     assert result.exit_code == 3
     assert result.output.count("\n") == 1
     assert result.output.rstrip().endswith("`pktbpf verify filters/ebpf/refused/null_check.o` shows why")
+
+
+def test_an_older_kernel_and_the_list_of_rules() -> None:
+    sampler = "filters/ebpf/sampler_ringbuf.o"
+    result = CliRunner().invoke(cli, ["verify", sampler, "--kernel", "6.1"])
+    assert result.exit_code == 3
+    assert "refused at instruction 52: invalid access to memory, mem_size=80 off=16 size=0" in result.stdout
+    assert result.stderr.startswith("pktbpf: kernel 6.1 approximately: ")
+    assert len(result.stderr.splitlines()) == 1
+    said = json.loads(run(sampler, "--kernel", "6.1", "--format", "json")[1])
+    assert (said["accepted"], said["errno"], said["kernel"], len(said["approximate"])) == (False, 13, "6.1", 3)
+    newest = CliRunner().invoke(cli, ["verify", sampler])
+    assert (newest.exit_code, newest.stderr) == (0, "")
+    code, output = run("--kernel", "list")
+    assert code == 0
+    assert "6.9                may goto: may_goto exists" in output
+    assert run("--kernel", "5.4", sampler)[0] == 2
+    assert run()[0] == 2
+
+
+def test_tags_of_older_kernels_are_another_digest() -> None:
+    old, new = (run("filters/ebpf/proto_counts.o", "--kernel", version)[1].split()[4] for version in ("6.12", "6.18"))
+    assert (old, len(new)) == ("5463338619990a0e", 16)
+    assert old != new

@@ -1,8 +1,9 @@
 """Case files: a small program and what the kernel says of it, as text. Lines `key value`, then `code` and instructions.
 
 privilege: root, cap_bpf or none. errno: 0 or a number. insn: the refusing instruction. line: first line of the error.
-function: a slot and which of verifier_types.FUNCTIONS starts there, one line each. Instructions are five numbers:
-opcode, dst, src, offset, immediate; maps are numbers of verifier_oracle.MAPS.
+function: a slot and which of verifier_types.FUNCTIONS starts there, one line each. kernel: the version whose verdict
+follows, default the newest; one file may hold those of several. Instructions are five numbers: opcode, dst, src,
+offset, immediate; maps are numbers of verifier_oracle.MAPS.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from pktbpf.objfile.kernel_btf import running_symbols
 from pktbpf.objfile.values import ProgramBtf
 from pktbpf.program import Program
 from pktbpf.verifier import verify
+from pktbpf.verifier.profile import NEWEST
 
 FOLDER = Path(__file__).parent.parent / "cases" / "verifier"
+VERSIONS = FOLDER / "versions"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Case:
     privilege: str
     verdict: Verdict
     insns: tuple[Insn, ...]
+    kernel: str = NEWEST
 
 
 def made(insns: tuple[Insn, ...], *, gpl: bool = True) -> Program:
@@ -50,28 +54,44 @@ def made(insns: tuple[Insn, ...], *, gpl: bool = True) -> Program:
     return Program(tuple(insns), maps=maps, kfuncs=kfuncs, license="GPL" if gpl else "Proprietary", btf=btf)
 
 
-def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True) -> Verdict:
+def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True, kernel: str = NEWEST) -> Verdict:
     """The verdict of pktbpf."""
     try:
-        verify(made(insns, gpl=gpl), privilege=privilege, kernel_btf=kernel_types(), kernel_symbols=running_symbols())
+        verify(
+            made(insns, gpl=gpl), privilege=privilege, kernel=kernel, kernel_btf=kernel_types(),
+            kernel_symbols=running_symbols(),
+        )  # fmt: skip
     except ProgramRefused as refused:
         return Verdict(refused.errno, refused.insn, refused.reason)
     return Verdict(0)
 
 
-def read(path: Path) -> Case:
-    """The case in a file."""
+def read(path: Path) -> list[Case]:
+    """The cases in a file: one program, the verdict of each version named there."""
     head, _, body = path.read_text().partition("\ncode\n")
-    lines = [line.split(" ", 1) for line in head.splitlines() if " " in line]
-    functions = [text.split() for key, text in lines if key == "function"]
-    fields = {key: text for key, text in lines if key != "function"}
-    number = int(fields["errno"])
-    at = int(fields["insn"]) if "insn" in fields else None
+    common, *parts = f"\n{head}".split("\nkernel ")
+    fields = _fields(common)
+    functions = [line.split()[1:] for line in head.splitlines() if line.startswith("function ")]
     insns = Sample.of(
         (Insn(*(int(word, 0) for word in line.split())) for line in body.splitlines()),
         ((int(slot), name) for slot, name in functions),
     )
-    return Case(path.stem, fields["why"], fields["privilege"], Verdict(number, at, fields.get("line", "")), insns)
+    verdicts = [(part.partition("\n")[0], _fields(part)) for part in parts] or [(NEWEST, fields)]
+    return [
+        Case(
+            path.stem, fields["why"], fields["privilege"],
+            Verdict(int(own["errno"]), int(own["insn"]) if "insn" in own else None, own.get("line", "")), insns, kernel,
+        )
+        for kernel, own in verdicts
+    ]  # fmt: skip
+
+
+def _fields(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        found[key] = value
+    return found
 
 
 def write(name: str, why: str, privilege: str, verdict: Verdict, insns: tuple[Insn, ...]) -> None:
@@ -87,4 +107,4 @@ def write(name: str, why: str, privilege: str, verdict: Verdict, insns: tuple[In
 
 def cases() -> list[Case]:
     """All case files."""
-    return [read(path) for path in sorted(FOLDER.glob("*.txt"))]
+    return [case for path in sorted(FOLDER.glob("*.txt")) for case in read(path)]
