@@ -59,7 +59,9 @@ def move_register(walk: Walk, op: Op) -> None:
     readable(walk, op.src)
     writable(op.dst)
     if op.bits == 64 and not off:
-        walk.regs[op.dst] = walk.link(op.src)
+        reg = walk.regs[op.dst] = walk.link(op.src)
+        if walk.state.speculative and reg.kind != SCALAR:
+            _check_pointer_range(walk, op.dst)
     elif op.bits == 64:
         _move_extended(walk, op)
     else:
@@ -122,18 +124,17 @@ def swap(walk: Walk, op: Op) -> None:
     if reg.kind != SCALAR or not walk.profile.tracks_swaps:
         walk.regs[op.dst] = walk.unknown
     else:
-        swapped = op.bits == 64 or op.reg
-        if swapped or op.imm != 64:
-            walk.regs[op.dst] = reg.with_id(0).with_value(_swapped(reg.v, op.imm, swapped))
+        if op.bits == 64 or op.reg:
+            walk.regs[op.dst] = reg.with_id(0).with_value(_swapped(reg.v, op.imm))
+        elif op.imm != 64:
+            walk.regs[op.dst] = reg.with_id(0).with_value(walk.domain.truncate(reg.v, op.imm >> 3))
     walk.index += 1
 
 
-def _swapped(v: Scalar, bits: int, swapped: bool) -> Scalar:
-    """Cut to `bits` and, if asked, with the bytes reversed; ranges follow from the bits alone."""
+def _swapped(v: Scalar, bits: int) -> Scalar:
+    """Cut to `bits`, with the bytes reversed; ranges follow from the bits alone."""
     low = (1 << bits) - 1
-    value, mask = v[0] & low, v[1] & low
-    if swapped:
-        value, mask = (int.from_bytes(part.to_bytes(bits >> 3, "little"), "big") for part in (value, mask))
+    value, mask = (int.from_bytes((part & low).to_bytes(bits >> 3, "little"), "big") for part in v[:2])
     return scalar.checked(scalar.sync(scalar.unbounded(value, mask)))
 
 
@@ -202,6 +203,8 @@ def binary(walk: Walk, op: Op) -> None:
 def _check_pointer_range(walk: Walk, number: int) -> None:
     reg = walk.regs[number]
     if not scalar.consistent(reg.v):
+        if walk.log is not None:
+            walk.log.contradiction("alu", reg.v)
         walk.regs[number] = reg.with_value(scalar.unbounded(reg.v[0], reg.v[1]))
 
 

@@ -72,7 +72,8 @@ class Ids:
         if not new:
             self.temporary += 1
             new = self.temporary
-        return self.match(old, new)
+        # A constant apart from a value: that value must be the same one as well.
+        return self.match(old, new) and not (old & ADD_CONST and not self.match(old & ~ADD_CONST, new & ~ADD_CONST))
 
 
 def exact(old: Reg, new: Reg, ids: Ids) -> bool:

@@ -136,13 +136,13 @@ def _scalar(walk: Walk, made: KfuncCall, number: int, param: Param) -> None:
         invalid(f"R{number} is not a scalar")
     if param.kind == "const":
         _constant(walk, made, number)
+        mark_register(walk, number)
 
 
 def _constant(walk: Walk, made: KfuncCall, number: int) -> None:
     reg = walk.regs[number]
     if reg.v[1]:
         invalid(f"R{number} must be a known constant")
-    mark_register(walk, number)
     made.constant = reg.v[0]
 
 

@@ -238,12 +238,11 @@ def _explore(walk: Walk, op: Op, pointer: Reg, pointer_is_dst: bool) -> None:
     """Queue the path on which the masked amount is zero."""
     regs, dst = walk.regs, op.dst
     saved = regs[dst]
-    if not pointer_is_dst:
-        regs[dst] = pointer
+    # The kernel has forgotten the 32-bit bounds of the target by now, and not yet found them again.
+    regs[dst] = pointer.with_value(_no_halves(pointer.v)) if pointer_is_dst else pointer
     if walk.branch(walk.index + 1, walk.index, speculative=True) is None:
         walk.too_complex(errno.ENOMEM, "", f"R{dst} could not be pushed for speculative verification, {_PROHIBITED}")
-    if not pointer_is_dst:
-        regs[dst] = saved
+    regs[dst] = saved
 
 
 def remember(walk: Walk, op: Op, masking: Masking) -> None:

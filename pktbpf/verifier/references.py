@@ -58,8 +58,8 @@ def release(walk: Walk, id: int) -> bool:
     return True
 
 
-def null_tested(state: State, number: int, is_null: bool) -> None:
-    """The nullable pointer in register `number`, and its copies, turned out null or not."""
+def null_tested(state: State, number: int, is_null: bool, precise: bool) -> None:
+    """The nullable pointer in register `number`, and its copies, turned out null or not. precise: so is a zero."""
     from pktbpf.verifier.branches import not_null
 
     reg = state.frames[-1].regs[number]
@@ -73,7 +73,7 @@ def null_tested(state: State, number: int, is_null: bool) -> None:
         if other.v != scalar.ZERO or other.off:
             return other
         if is_null:
-            return Reg(SCALAR, other.off, other.v, 0, 0, other.frame, other.obj, other.uid, other.precise)
+            return Reg(SCALAR, other.off, other.v, 0, 0, other.frame, other.obj, other.uid, other.precise or precise)
         return not_null(other).with_id(0, other.off)
 
     every_register(state, settle)

@@ -138,7 +138,7 @@ def _write_fixed(
         denied("attempt to corrupt spilled pointer on stack")
     reg = walk.regs[source] if source >= 0 else None
     if not walk.bypass_v4:
-        _fence_store(walk, slot, reg, size)
+        _fence_store(walk, slot, reg, low, size)
     destroy_dynptr(walk, frame, position)
     slot = frame.stack[position]
     aligned = not offset & 7
@@ -161,11 +161,12 @@ def _write_fixed(
     walk.record(access=(frame.number, position))
 
 
-def _fence_store(walk: Walk, slot: Slot, reg: Reg | None, size: int) -> None:
-    """Stores that a later load might bypass speculatively get a barrier after them."""
+def _fence_store(walk: Walk, slot: Slot, reg: Reg | None, low: int, size: int) -> None:
+    """Stores that a later load might bypass speculatively get a barrier after them: not over bytes of plain data."""
     if not walk.profile.fences:
         return
-    if (reg is not None and _spillable(reg)) or any(letter not in (MISC, ZERO_BYTE) for letter in slot[0][:size]):
+    overwritten = [slot[0][(low - byte) & 7] for byte in range(size)]
+    if (reg is not None and _spillable(reg)) or any(letter not in (MISC, ZERO_BYTE) for letter in overwritten):
         walk.nospec_result[walk.index] = 1
 
 
