@@ -12,13 +12,14 @@ import click
 from pktbpf.errors import ProgramRefused, UsageError
 
 REFUSED = 3
+_LOG_LEVELS = "The kernel's log before it: 1 the last path, 2 all paths, 4 numbers [0]."
 
 
 @click.command(short_help="The kernel's checks, offline, with the reason.")
 @click.argument("prog", metavar="PROG", required=False)
 @click.option("--program", "name", metavar="NAME", help="The program of an object that has several.")
 @click.option("--unprivileged", is_flag=True, help="As a loader without capabilities (extended programs).")
-@click.option("--log-level", type=click.Choice(("0", "1", "2", "4")), default="0", help="The verifier's log [0].")
+@click.option("--log-level", type=click.Choice(("0", "1", "2", "4")), default="0", help=_LOG_LEVELS)
 @click.option("--kernel", metavar="VERSION", help="The rules of this kernel version, or list [newest known].")
 @click.option("--btf", metavar="FILE", help="The kernel's own types, raw BTF or ELF [the running kernel's].")
 @click.option("-y", "linktype", metavar="DLT", help="The link type that an expression is compiled for [EN10MB].")

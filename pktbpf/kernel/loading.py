@@ -49,7 +49,7 @@ class Loaded:
     def log(self, program: Program, level: int = 4) -> tuple[int, str]:
         """(0 or errno, log) of the live verifier at `level`, bits as in BPF_PROG_LOAD. Raises as `program` does."""
         code, options = self._parts(program)
-        return syscall.program_log(code, level=level, **options)
+        return syscall.program_log(code, level=level, log_size=1 << 24, **options)
 
     def _parts(self, program: Program) -> tuple[bytes, dict[str, Any]]:
         """Code and what goes with it into BPF_PROG_LOAD."""

@@ -174,8 +174,9 @@ def program_log(
     """The verifier's log at `level`: (0 or errno, log). The program is unloaded again at once."""
     code = ctypes.create_string_buffer(insns, max(len(insns), 1))
     terms = ctypes.create_string_buffer(license.encode())
+    infos = ctypes.create_string_buffer(func_info, max(len(func_info), 1))
+    lines = ctypes.create_string_buffer(line_info, max(len(line_info), 1))
     log = ctypes.create_string_buffer(log_size)
-    infos, lines = (ctypes.create_string_buffer(raw, max(len(raw), 1)) for raw in (func_info, line_info))
     attr = struct.pack(
         "<IIQQIIQII16sIIIIQIIQI", PROG_TYPE_SOCKET_FILTER, len(insns) // 8, address(code), address(terms), level,
         log_size, address(log), 0, 0, b"", 0, 0, btf_fd, 8 if func_info else 0, address(infos) if func_info else 0,

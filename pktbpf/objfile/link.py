@@ -274,7 +274,7 @@ class Linker:
                 return ProgramBtf(self._kernel_btf)
             found[base] = function_info(self._btf, own[0][1])
             lines += [(r[0], r[1], r[2], r[3]) for r in self._records(self._debug.lines, function, base)]
-        return ProgramBtf(self._kernel_btf, found, tuple(lines))
+        return ProgramBtf(self._kernel_btf, found, tuple(lines), self._btf)
 
     def _records(
         self, table: Mapping[str, tuple[tuple[int, ...], ...]], function: Function, base: int

@@ -130,12 +130,24 @@ class ProgramBtf:
 
     raw: the object's BTF as BPF_BTF_LOAD takes it: sizes and offsets filled in, externs made harmless. functions: first
     slot of each function -> what the BTF says of it. lines: (slot, offset of the file's name, offset of the line's
-    text, line << 10 | column).
+    text, line << 10 | column). btf: the object's BTF, whose strings those are.
     """
 
     raw: bytes = field(repr=False)
     functions: Mapping[int, FunctionInfo] = field(default_factory=dict)
     lines: tuple[tuple[int, int, int, int], ...] = field(default=(), repr=False)
+    btf: Btf | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def line_texts(self) -> dict[int, str]:
+        """First slot of each line -> `text @ file.c:12`, as the verifier's log writes it."""
+        btf = self.btf
+        if btf is None:
+            return {}
+        return {
+            slot: f"{btf.string(text).lstrip()} @ {btf.name(file).rpartition('/')[2]}:{place >> 10}"
+            for slot, file, text, place in self.lines
+        }
 
     @property
     def func_info(self) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from pktbpf.verifier import arithmetic, compare
+from pktbpf.verifier import arithmetic, compare, scalar
 from pktbpf.verifier.alu import readable
 from pktbpf.verifier.errors import denied, invalid
 from pktbpf.verifier.precision import mark_register
@@ -44,6 +44,7 @@ from pktbpf.verifier.state import (
 if TYPE_CHECKING:
     from pktbpf.verifier.code import Op
     from pktbpf.verifier.walk import Walk
+    from pktbpf.verifier.watch import Watcher
 
 MAX_LINKED = 6
 Linked = tuple[int, int, bool]
@@ -128,11 +129,13 @@ def conditional(walk: Walk, op: Op) -> None:
         flags |= DST_STACK
     if flags:
         walk.record(flags=flags)
-    taken = _decide(walk, op, dst, src)
+    index, taken = walk.index, _decide(walk, op, dst, src)
     if taken is not None:
         _follow(walk, op, dst, src, taken)
-        return
-    _fork(walk, op, dst, src)
+    else:
+        _fork(walk, op, dst, src)
+    if walk.log is not None:
+        walk.log.branched(walk, index)
 
 
 def _follow(walk: Walk, op: Op, dst: Reg, src: Reg, taken: bool) -> None:
@@ -223,8 +226,8 @@ def _fork(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
         _lift_null(op, regs, other_regs, dst, src)
     dst = regs[op.dst]
     if op.bits == 64 and not op.reg and op.imm == 0 and op.name in ("EQ", "NE") and dst.kind & OR_NULL:
-        null_tested(state, op.dst, op.name == "NE")
-        null_tested(other, op.dst, op.name == "EQ")
+        null_tested(state, op.dst, op.name == "NE", walk.always_precise)
+        null_tested(other, op.dst, op.name == "EQ", walk.always_precise)
     elif dst.kind != SCALAR and not walk.leaks_pointers:
         denied(f"R{op.dst} pointer comparison prohibited")
     walk.index += 1
@@ -233,6 +236,8 @@ def _fork(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
 def _narrow(walk: Walk, op: Op, other: State, dst: Reg, src: Reg, linked: list[Linked]) -> None:
     state = walk.state
     regs, other_regs = state.frames[-1].regs, other.frames[-1].regs
+    if walk.log is not None:
+        _tell_contradictions(walk, walk.log, op, dst, src)
     if op.reg and op.dst == op.src:
         # Both operands are one place, so that each change is seen by the next.
         taken, other_value = walk.domain.learn_same(op.name, op.bits, dst.v)
@@ -257,6 +262,22 @@ def _narrow(walk: Walk, op: Op, other: State, dst: Reg, src: Reg, linked: list[L
     if regs[op.dst].id:
         _spread(walk, state, regs[op.dst], op.dst, linked)
         _spread(walk, other, other_regs[op.dst], op.dst, linked)
+
+
+def _tell_contradictions(walk: Walk, log: Watcher, op: Op, dst: Reg, src: Reg) -> None:
+    """What the kernel says of ranges that an impossible branch leaves, before it forgets them."""
+    if not walk.profile.ranges:
+        return
+    settle = scalar.sync
+    if op.reg and op.dst == op.src:
+        same = compare.unchecked_same(op.name, op.bits, dst.v, settle)
+        found = list(zip(("true_reg1", "false_reg1"), same, strict=True))
+    else:
+        names = ("true_reg1", "true_reg2", "false_reg1", "false_reg2")
+        found = list(zip(names, compare.unchecked(op.name, op.bits, dst.v, src.v, settle), strict=True))
+    for where, v in found:
+        if not scalar.consistent(v):
+            log.contradiction(where, v)
 
 
 def _lift_null(op: Op, regs: list[Reg], other_regs: list[Reg], dst: Reg, src: Reg) -> None:

@@ -75,6 +75,8 @@ def enter(walk: Walk, callee: Frame) -> None:
 
 def _queue_async(walk: Walk, call: Call, start: int, caller: Frame) -> None:
     callee = Frame(-1, 0, call.function, walk.unset)
+    if walk.log is not None:
+        walk.log.framed()
     state = State(callee, start)
     state.first = 0
     state.insn = 0

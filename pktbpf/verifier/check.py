@@ -24,6 +24,7 @@ from pktbpf.verifier.profile import NEWEST, Profile, profile
 from pktbpf.verifier.reasons.trail import Trail
 from pktbpf.verifier.types import FunctionTypes
 from pktbpf.verifier.walk import MAX_INSNS, Walk
+from pktbpf.verifier.watch import Watcher
 
 PRIVILEGES = ("root", "cap_bpf", "none")
 MAX_UNPRIVILEGED = 4096
@@ -61,7 +62,7 @@ def verify(
     except Refusal as problem:
         raise check.refused(problem) from problem
     accesses = check.walk.facts.accesses if check.walk is not None and check.walk.facts is not None else {}
-    return Verified(program, facts=accesses, log=check.log.text if check.log is not None else "")
+    return Verified(program, facts=accesses, log=check.whole_log())
 
 
 def _named(program: Program, types: Kernel | None) -> Program:
@@ -93,28 +94,30 @@ class _Check:
         self.rules = rules
         self.cpus = cpus
         self.kernel = kernel
-        self.log = Log(log_level, program.insns) if log_level else None
-        self.shown = self.log if log_level & (LEVEL1 | LEVEL2) else None
+        lines = getattr(program.btf, "line_texts", None)
+        self.log = Log(log_level, program.insns, lines, program.kfuncs) if log_level else None
+        self.watcher: Watcher | None = self.log if log_level & (LEVEL1 | LEVEL2) else None
+        self.layout: Layout | None = None
         self.walk: Walk | None = None
+        self.began = time.perf_counter()
 
     def run(self) -> None:
         """All phases. Fails with a Refusal."""
         program, privilege = self.program, self.privilege
-        began = time.perf_counter()
         limit = MAX_UNPRIVILEGED if privilege == "none" else MAX_INSNS
         if not 0 < len(program.insns) <= limit:
             refuse(errno.E2BIG, f"{len(program.insns)} instructions are none, or more than {limit}")
         if program.internal_calls:
             unsupported("a translated classic program that calls the kernel's own functions", program.internal_calls[0])
-        layout = Layout(program.insns, privilege, self.rules, program.kfuncs)
+        layout = self.layout = Layout(program.insns, privilege, self.rules, program.kfuncs)
         gpl = program.license in _GPL
         maps = MapTable(program.maps, self.rules)
         types = FunctionTypes(program.btf, layout)
-        log = self.shown
+        watcher = self.watcher
         types.check_order()
         layout.find_functions(gpl)
-        if log is not None:
-            log.functions(layout)
+        if watcher is not None:
+            watcher.shaped(layout)
         layout.check_functions()
         types.check()
         variables = VariableTable(program.kvars, self.kernel)
@@ -123,34 +126,40 @@ class _Check:
         find_loops(layout)
         layout.find_live_registers()
         layout.find_fastcalls()
-        if log is not None:
-            log.live_registers(layout)
+        if watcher is not None:
+            watcher.analysed(layout)
         walk = self.walk = Walk(
-            layout, maps, types, self.rules, privilege=privilege, gpl=gpl, cpus=self.cpus, log=log, kernel=self.kernel,
-            variables=variables,
+            layout, maps, types, self.rules, privilege=privilege, gpl=gpl, cpus=self.cpus, log=watcher,
+            kernel=self.kernel, variables=variables,
         )  # fmt: skip
         walk.main()
         global_functions.verify_called(walk)
         check_depth(walk)
         check_function_addresses(walk)
-        if self.log is not None:
-            depth = "+".join(str(function.stack) for function in layout.functions)
-            self.log.finish(walk.statistics(), int((time.perf_counter() - began) * 1e6), depth, accepted=True)
 
     def refused(self, problem: Refusal) -> VerifierRefused:
         """The error that the caller sees."""
         explanation = explain(problem, self.program, self.privilege, self.walk, self._again)
-        if self.log is None:
-            text = "\n".join(explanation.lines)
-        else:
-            self.log.lines(explanation.lines)
-            self.log.finish(self.walk.statistics() if self.walk is not None else NOTHING, 0, "0", accepted=False)
-            text = self.log.text
+        text = "\n".join(explanation.lines)
+        if self.log is not None:
+            self.log.lines(tuple(line for line in problem.lines if line))
+            text = self.whole_log()
         return VerifierRefused(problem.errno, explanation, log=text, see=command(self.program, self.privilege))
+
+    def whole_log(self) -> str:
+        """The log with its last lines, empty at level 0 and where the kernel does not begin one."""
+        if self.log is None or self.layout is None:
+            return ""
+        microseconds = int((time.perf_counter() - self.began) * 1e6)
+        functions = self.layout.functions
+        depths = [one.stack for one in functions if not one.removed] if functions else [0] * len(self.layout.found)
+        depth = "+".join(map(str, depths))
+        self.log.finish(self.walk.statistics() if self.walk is not None else NOTHING, microseconds, depth)
+        return self.log.text
 
     def _again(self, trail: Trail) -> None:
         """The same verification, which stops at the same place, followed by another log."""
         second = _Check(self.program, self.privilege, self.rules, 0, self.cpus, self.kernel)
-        second.shown = trail
+        second.watcher = trail
         with contextlib.suppress(Refusal):
             second.run()

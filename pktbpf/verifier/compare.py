@@ -165,15 +165,17 @@ def learnt(
     operation: str, bits: int, a: Scalar, b: Scalar, settle: Callable[[Scalar], Scalar]
 ) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     """The same for any version from 6.8 on, whose deductions are `settle`."""
-    taken = _refine(operation, bits, a, b)
-    other = _refine(REVERSED[operation], bits, a, b)
+    taken_a, taken_b, other_a, other_b = unchecked(operation, bits, a, b, settle)
     check = scalar.checked
-    return (
-        check(settle(taken[0])),
-        check(settle(taken[1])),
-        check(settle(other[0])),
-        check(settle(other[1])),
-    )
+    return check(taken_a), check(taken_b), check(other_a), check(other_b)
+
+
+def unchecked(
+    operation: str, bits: int, a: Scalar, b: Scalar, settle: Callable[[Scalar], Scalar]
+) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+    """The same with the contradictions of impossible branches left in."""
+    taken, other = _refine(operation, bits, a, b), _refine(REVERSED[operation], bits, a, b)
+    return settle(taken[0]), settle(taken[1]), settle(other[0]), settle(other[1])
 
 
 @lru_cache(maxsize=1 << 12)
@@ -184,9 +186,16 @@ def learn_same(operation: str, bits: int, a: Scalar) -> tuple[Scalar, Scalar]:
 
 def learnt_same(operation: str, bits: int, a: Scalar, settle: Callable[[Scalar], Scalar]) -> tuple[Scalar, Scalar]:
     """The same for any version from 6.8 on, whose deductions are `settle`."""
-    check = scalar.checked
+    taken, other = unchecked_same(operation, bits, a, settle)
+    return scalar.checked(taken), scalar.checked(other)
+
+
+def unchecked_same(
+    operation: str, bits: int, a: Scalar, settle: Callable[[Scalar], Scalar]
+) -> tuple[Scalar, Scalar]:
+    """The same with contradictions left in."""
     taken, other = _refine_same(operation, bits, a), _refine_same(REVERSED[operation], bits, a)
-    return check(settle(settle(taken))), check(settle(settle(other)))
+    return settle(settle(taken)), settle(settle(other))
 
 
 def _refine_same(operation: str, bits: int, a: Scalar) -> Scalar:

@@ -10,13 +10,14 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pktbpf.verifier.errors import denied, invalid, refuse
-from pktbpf.verifier.layout import is_call, is_function_address
+from pktbpf.verifier.layout import MAY_GOTO, is_call, is_function_address
 from pktbpf.verifier.state import MAX_FRAMES, STACK_LIMIT
 
 if TYPE_CHECKING:
     from pktbpf.verifier.walk import Walk
 
 _TAIL_CALL_LIMIT = 256
+_LOOP_STACK, _MAY_GOTO_STACK = 24, 16
 
 
 def check_depth(walk: Walk) -> None:
@@ -28,6 +29,7 @@ def check_depth(walk: Walk) -> None:
     reached = sorted(index for index in walk.unresolved_calls if walk.seen[index])
     if reached:
         invalid("invalid kernel function call not eliminated in verifier pass", insn=reached[0])
+    _fix_up(walk)
 
 
 def _shrink(walk: Walk) -> None:
@@ -37,6 +39,19 @@ def _shrink(walk: Walk) -> None:
         spills = [index for index in layout.fastcall_spills if function.start <= index < function.end]
         if spills and not function.keeps_fastcall_stack:
             function.stack = -function.fastcall_offset
+
+
+def _fix_up(walk: Walk) -> None:
+    """What the kernel's own code in place of some instructions keeps on the stack, and functions that nothing reached;
+    the log shows both."""
+    for function in walk.layout.functions:
+        span = range(function.start, function.end)
+        function.removed = walk.capable and not any(walk.seen[index] for index in span)
+        loops = any(index in walk.inline_loops and walk.inline_loops[index][0] for index in span)
+        rounds = any(walk.insns[index].code == MAY_GOTO and walk.seen[index] for index in span)
+        for present, size in ((loops, _LOOP_STACK), (rounds, _MAY_GOTO_STACK)):
+            if present:
+                function.stack = (function.stack + 7) // 8 * 8 + size
 
 
 def _rounded(walk: Walk, number: int) -> int:

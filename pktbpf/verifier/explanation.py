@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pktbpf.errors import ProgramRefused, printable
 from pktbpf.program import Program
+from pktbpf.verifier.disasm import insn_text
 from pktbpf.verifier.layout import is_call
 from pktbpf.verifier.reasons import need as needs
 from pktbpf.verifier.reasons import origin as origins
@@ -23,7 +24,7 @@ from pktbpf.verifier.reasons.origin import Definition
 from pktbpf.verifier.reasons.scene import Need, Remedy, Scene, uses
 from pktbpf.verifier.reasons.trail import Trail
 from pktbpf.verifier.state import NOT_INIT, Frame, Reg, spilled
-from pktbpf.verifier.texts import insn_text, reg_text
+from pktbpf.verifier.texts import reg_text
 
 if TYPE_CHECKING:
     from pktbpf.verifier.errors import Refusal

@@ -72,6 +72,7 @@ def finish(walk: Walk) -> bool:
     references.check_nothing_held(walk, "BPF_EXIT instruction in main prog", locks=outermost)
     if not outermost:
         give_back(walk)
+        walk.print_state = True
         return False
     _result(walk)
     return True
@@ -99,7 +100,6 @@ def give_back(walk: Walk) -> None:
     state.frames.pop()
     walk.regs = caller.regs
     walk.index = index
-    walk.print_state = True
     if again:
         before = walk.previous_entry(state, index)
         if before is not None:

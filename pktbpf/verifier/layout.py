@@ -62,6 +62,7 @@ class Function:
     last_exit: int = 0
     fastcall_offset: int = 0
     keeps_fastcall_stack: bool = False
+    removed: bool = False
 
 
 @dataclass
@@ -91,6 +92,7 @@ class Layout:
         self.live = [0] * size
         self.successors: list[tuple[int, ...]] = []
         self.goes_back = False
+        self.found: set[int] = set()
         self.fastcall = bytearray(size)
         self.fastcall_spills: dict[int, int] = {}
 
@@ -105,7 +107,7 @@ class Layout:
 
     def find_functions(self, gpl: bool) -> None:
         """Collect call targets; the first structural phase."""
-        starts = {0}
+        starts = self.found = {0}
         for index, insn in enumerate(self.insns):
             if insn.code != 0x85 and insn.code != 0x18:
                 continue
@@ -229,6 +231,24 @@ class Layout:
             if operation != 0x80:
                 return index + 1, index + insn.off + 1
         return (index + (2 if code == 0x18 else 1),)
+
+    def postorder(self, number: int) -> list[int]:
+        """Instructions of a function, each after those that follow it, as a search from its start leaves them."""
+        seen, done = set[int](), set[int]()
+        waiting, order = [self.functions[number].start], []
+        while waiting:
+            top = waiting[-1]
+            seen.add(top)
+            if top in done:
+                order.append(top)
+                waiting.pop()
+                continue
+            for target in self.successors[top]:
+                if target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
+            done.add(top)
+        return order
 
     def find_live_registers(self) -> None:
         """Registers that may be read after each point, by a backward fixed point."""

@@ -7,8 +7,13 @@ certainly overwrites, for every frame on the chain. Mirrors the kernel's livenes
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.state import State
+
+if TYPE_CHECKING:
+    from pktbpf.verifier.watch import Watcher
 
 Chain = tuple[int, ...]
 _ALL = (1 << 64) - 1
@@ -55,10 +60,11 @@ class Instance:
 
 
 class StackLiveness:
-    """All instances of one verification."""
+    """All instances of one verification. watcher: hears how marks change, None for nobody."""
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Layout, watcher: Watcher | None = None):
         self.layout = layout
+        self.watcher = watcher
         self.instances: dict[tuple[Chain, int], Instance] = {}
         self.current: Instance | None = None
         self.pending: dict[int, int] = {}
@@ -149,12 +155,37 @@ class StackLiveness:
             for marks in instance.frames:
                 if marks is not None:
                     marks.write_all = [0] * instance.size
-        successors, start = self.layout.successors, instance.start
-        for marks in instance.frames:
-            if marks is not None:
-                _fixed_point(marks, successors, start, instance.size)
+        if self.watcher is not None and self.watcher.every_state:
+            self._watched_update(instance, self.watcher)
+        else:
+            for marks in instance.frames:
+                if marks is not None:
+                    _fixed_point(marks, self.layout.successors, instance.start, instance.size)
         if instance.chain:
             self._to_caller(instance)
+
+    def _watched_update(self, instance: Instance, watcher: Watcher) -> None:
+        """The fixed point in the kernel's order, all frames in turn, every change told."""
+        order = self.layout.postorder(instance.function)
+        successors, start, prune = self.layout.successors, instance.start, self.layout.prune
+        chain = (*instance.chain, start)
+        rounds, changed = 0, True
+        while changed:
+            rounds += 1
+            changed = False
+            for frame, marks in enumerate(instance.frames):
+                for index in order if marks is not None else ():
+                    assert marks is not None
+                    position = index - start
+                    found = _flow(marks, position, successors[index], start)
+                    old = marks.live[position], marks.write_all[position]
+                    if found is None or found == old:
+                        continue
+                    changed = True
+                    if marks.read[position] or marks.write[position] or not position or prune[index]:
+                        watcher.live_stack(chain, frame, index, old, found)
+                    marks.live[position], marks.write_all[position] = found
+        watcher.live_rounds(chain, rounds)
 
     def _to_caller(self, instance: Instance) -> None:
         """What the function does to outer frames, as marks of the call instruction."""
@@ -187,6 +218,18 @@ class StackLiveness:
                 mask |= instances[outer].live_before(point, frame)
             masks.append(mask)
         return masks
+
+
+def _flow(marks: _Marks, position: int, following: tuple[int, ...], start: int) -> tuple[int, int] | None:
+    """(live before, written on all ways on) of one instruction by those that follow it; None for the last one."""
+    if not following:
+        return None
+    after, every = 0, _ALL
+    for target in following:
+        if target - start < len(marks.live):
+            after |= marks.live[target - start]
+            every &= marks.write_all[target - start]
+    return (after & ~marks.write[position]) | marks.read[position], every | marks.write[position]
 
 
 def _fixed_point(marks: _Marks, successors: list[tuple[int, ...]], start: int, size: int) -> None:

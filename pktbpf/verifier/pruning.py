@@ -23,6 +23,7 @@ from pktbpf.verifier.state import (
     State,
     spilled,
 )
+from pktbpf.verifier.texts import frame_text
 
 if TYPE_CHECKING:
     from pktbpf.verifier.walk import Walk
@@ -153,7 +154,7 @@ class Explored:
 
     def propagate(self, old: State, new: State) -> bool:
         """What `old` needed precisely is needed of `new` as well, back through its checkpoints."""
-        if not self.walk.capable:
+        if not self.walk.capable and self.walk.log is None:
             return False
         wanted = precision.Wanted(len(new.frames) - 1)
         for number in range(len(old.frames) - 1, -1, -1):
@@ -168,7 +169,7 @@ class Explored:
                     wanted.slots[number] |= 1 << index
             if self.walk.log is not None:
                 self.walk.log.propagating(number, wanted)
-        return precision.trace(self.walk, new, wanted)
+        return self.walk.capable and precision.trace(self.walk, new, wanted)
 
     # ---- checkpoints
 
@@ -262,10 +263,11 @@ class Explored:
             and state.may_goto == current.may_goto
             and state.callback_unroll == current.callback_unroll
         ):
-            lines = [f"infinite loop detected at insn {index}"]
-            if walk.log is not None:
-                lines += ["cur state:" + walk.log.frame_text(current), "old state:" + walk.log.frame_text(state)]
-            invalid(*lines, insn=index)
+            last = len(current.frames) - 1
+            invalid(
+                f"infinite loop detected at insn {index}", f"cur state:{frame_text(current, last)}",
+                f"old state:{frame_text(state, last)}", insn=index,
+            )  # fmt: skip
         return False, False
 
     def _hit(self, state: State, current: State, index: int, loop: bool) -> None:

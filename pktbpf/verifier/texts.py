@@ -1,14 +1,7 @@
-"""Instructions, registers and states in the wording of the kernel's verifier log.
-
-Mirrors print_bpf_insn, print_reg_state and print_verifier_state. Kernel addresses do not exist here and print as 0x0.
-"""
+"""Registers and states in the wording of the verifier's log. Mirrors print_reg_state and print_verifier_state."""
 
 from __future__ import annotations
 
-import re
-
-from pktbpf.abi.helpers import helper_name
-from pktbpf.isa.extended import Insn, Row
 from pktbpf.verifier import tnum
 from pktbpf.verifier.scalar import S32_MAX, S32_MIN, S64_MAX, S64_MIN, Scalar, signed64
 from pktbpf.verifier.state import (
@@ -34,52 +27,11 @@ from pktbpf.verifier.state import (
 )
 from pktbpf.verifier.tnum import M32, M64
 
-_FIELD = re.compile(r"\bpc\{(off|far)\}|\{(\w+)\}")
 # Names and positions of the ranges in the order of print; the limit that says nothing.
 _RANGES = (
     ("smin", 2, S64_MIN), ("smax", 3, S64_MAX), ("umin", 4, 0), ("umax", 5, M64),
     ("smin32", 6, S32_MIN), ("smax32", 7, S32_MAX), ("umin32", 8, 0), ("umax32", 9, M32),
 )  # fmt: skip
-
-
-def insn_text(insn: Insn, second: Insn | None = None, kfunc: str | None = None) -> str:
-    """`(b7) r0 = 0`, without a line end. kfunc: name of the kernel function that is called."""
-    if kfunc is not None:
-        return f"({insn.code:02x}) call {kfunc}#{insn.imm}"
-    row = insn.row or _row_by_opcode(insn)
-    head = f"({insn.code:02x}) "
-    if row is None:
-        return f"{head}BUG_{insn.code:02x}"
-    if insn.code == 0x18:
-        value = (second.imm if second is not None else 0) << 32 | insn.imm & M32
-        return f"{head}r{insn.dst} = {hex(value & M64 if insn.src == 0 else 0)}"
-
-    def operand(match: re.Match[str]) -> str:
-        jump, name = match.groups()
-        if jump or name == "far":
-            return f"{'pc' if jump else ''}{insn.off if jump == 'off' else insn.imm:+d}"
-        if name == "helper":
-            return f"bpf_{helper_name(insn.imm)}#{insn.imm}"
-        if name == "off":
-            return f"{insn.off:+d}"
-        if name == "imm" and insn.code & 7 in (5, 6):
-            return hex(insn.imm & M32)
-        return str(getattr(insn, name, 0))
-
-    return head + _FIELD.sub(operand, row.syntax)
-
-
-def _row_by_opcode(insn: Insn) -> Row | None:
-    """What the opcode stands for where fields that must be zero are not."""
-    fields: tuple[dict[str, int], ...] = (
-        {"off": 0}, {"imm": 0}, {"src": 0}, {"dst": 0}, {"src": 0, "off": 0, "imm": 0}, {"dst": 0, "src": 0, "off": 0},
-        {"dst": 0, "src": 0, "off": 0, "imm": 0},
-    )  # fmt: skip
-    for zero in fields:
-        plain = insn._replace(**zero)
-        if plain.row is not None:
-            return plain.row
-    return None
 
 
 def signed_text(value: int) -> str:
@@ -210,5 +162,6 @@ def _dynptr_text(reg: Reg | None) -> str:
         return "dynptr"
     parts = [f"id={reg.id}"] if reg.id else []
     parts += [f"ref_id={reg.ref}"] if reg.ref else []
-    parts += [f"dynptr_id={reg.id}"] if reg.id else []
+    # The mark of the first slot lies where the log looks for the dynptr that a slice is of.
+    parts.append("dynptr_id=1")
     return f"dynptr_{reg.obj[0]}({','.join(parts)})"

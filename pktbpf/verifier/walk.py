@@ -42,7 +42,7 @@ from pktbpf.verifier.types import FunctionTypes
 from pktbpf.verifier.words import Words
 
 if TYPE_CHECKING:
-    from pktbpf.verifier.log import Log
+    from pktbpf.verifier.watch import Watcher
 
 MAX_INSNS = 1_000_000
 MAX_PENDING = 8192
@@ -62,7 +62,7 @@ class Walk:
         privilege: str,
         gpl: bool,
         cpus: int,
-        log: Log | None,
+        log: Watcher | None,
         kernel: Kernel | None,
         variables: VariableTable,
     ):
@@ -108,7 +108,7 @@ class Walk:
         self.notes: list[str] = []
         self.facts: Facts | None = Facts()
         self.ops: list[Op] = decode(self.insns, self.always_precise)
-        self.live = StackLiveness(layout)
+        self.live = StackLiveness(layout, log)
         self.touched = [touched_registers(insn) for insn in self.insns]
         self.stores = [insn.code & 7 in (2, 3) for insn in self.insns]
         self.has_fastcall = any(layout.fastcall)
@@ -228,6 +228,8 @@ class Walk:
             refuse(errno.E2BIG, f"the call stack of {len(state.frames) + 1} frames is too deep")
         frame = Frame(callsite, len(state.frames), number, self.unset)
         state.frames.append(frame)
+        if self.log is not None:
+            self.log.framed()
         return frame
 
     def previous_entry(self, state: State, index: int) -> State | None:
@@ -271,6 +273,8 @@ class Walk:
         """Follow all paths. Stops with a Refusal whose `insn` is where it happened."""
         self.explored.restart()
         self.pending.clear()
+        if self.log is not None:
+            self.log.begins(self)
         try:
             self._loop()
         except Refusal as problem:
@@ -278,6 +282,8 @@ class Walk:
                 problem.insn = self.index
             problem.on_path = True
             raise
+        if self.log is not None:
+            self.log.ended(self)
 
     def _loop(self) -> None:
         prune, jump_point = self.layout.prune, self.layout.jump
@@ -334,6 +340,8 @@ class Walk:
                 raise
             if op.touches:
                 live.commit(index)
+            if self.log is not None:
+                self.log.lines(problem.lines)
             # Only a mispredicted branch leads here: a barrier keeps the processor from it.
             self.nospec[index] = 1
             self.masking.pop(index, None)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from pktbpf.abi import helpers
 from pktbpf.isa.extended import Insn
+from pktbpf.verifier.disasm import insn_text
 from pktbpf.verifier.layout import is_call
 from pktbpf.verifier.reasons import words
 from pktbpf.verifier.reasons.origin import Definition, Origins, same_value
 from pktbpf.verifier.reasons.way import Step
 from pktbpf.verifier.state import MAP_PTR, Frame, Reg
-from pktbpf.verifier.texts import insn_text, reg_text
+from pktbpf.verifier.texts import reg_text
 
 if TYPE_CHECKING:
     from pktbpf.abi.helpers import Arg, Helper
