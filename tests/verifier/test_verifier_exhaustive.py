@@ -214,8 +214,7 @@ def test_moves_hold_all_results() -> None:
                 half = scalar.checked(scalar.sync(scalar.zero_extend(scalar.sign_extend32(s, size))))
                 assert scalar.holds(half, extended(value, size, 32)), (s, value, size)
             for bits in (16, 32, 64):
-                assert scalar.holds(alu._swapped(s, bits, swapped=True), reversed_bytes(value, bits)), (s, value, bits)
-                assert scalar.holds(alu._swapped(s, bits, swapped=False), value & (1 << bits) - 1), (s, value, bits)
+                assert scalar.holds(alu._swapped(s, bits), reversed_bytes(value, bits)), (s, value, bits)
 
 
 def test_linked_values_hold_all_results() -> None:
