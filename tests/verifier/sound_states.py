@@ -65,7 +65,7 @@ def record(program: Program, privilege: str, maps: dict[int, list[Map]], monkeyp
     types = Kernel(known, running_symbols()) if known is not None else None
     made = check._Check(program, privilege, profile(NEWEST), 0, 2, types)
     recorder = Recorder()
-    made.shown = recorder
+    made.watcher = recorder
     with monkeypatch.context() as patched:
         patched.setattr(
             pruning, "equal", lambda walk, old, new, how: exact(walk, old, new, how or equality.RANGE_WITHIN)
