@@ -42,17 +42,17 @@ class Loaded:
         syscall.LoadRefused, KernelUnavailable, OSError (a map that the kernel refuses)."""
         if id(program) not in self._programs:
             self._held.append(program)
-            code, options = self._parts(program)
+            code, options = self.parts(program)
             self._programs[id(program)] = syscall.load_program(code, name=program.name, **options)
         return self._programs[id(program)]
 
     def log(self, program: Program, level: int = 4) -> tuple[int, str]:
         """(0 or errno, log) of the live verifier at `level`, bits as in BPF_PROG_LOAD. Raises as `program` does."""
-        code, options = self._parts(program)
+        code, options = self.parts(program)
         return syscall.program_log(code, level=level, log_size=1 << 24, **options)
 
-    def _parts(self, program: Program) -> tuple[bytes, dict[str, Any]]:
-        """Code and what goes with it into BPF_PROG_LOAD."""
+    def parts(self, program: Program) -> tuple[bytes, dict[str, Any]]:
+        """Code and what goes with it into BPF_PROG_LOAD, descriptors put in. Raises as `program` does."""
         types = self._btf(program)
         code = _encode(numbered(program), {slot: self.map(spec, types) for slot, spec in program.maps.items()})
         debug = {"func_info": program.btf.func_info, "line_info": program.btf.line_info} if types else {}

@@ -6,7 +6,6 @@ Equal means: both accept, or both refuse with the same errno at the same instruc
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections import Counter
@@ -14,7 +13,7 @@ from collections import Counter
 import pytest
 from verifier_cases import ours
 from verifier_generate import programs
-from verifier_oracle import MAPS, Oracle, Verdict, plain
+from verifier_oracle import MAPS, Oracle, difference
 
 from pktbpf.verifier import walk
 
@@ -38,23 +37,11 @@ def oracle() -> Oracle:
     return found
 
 
-def difference(kernel: Verdict, mine: Verdict) -> str:
-    """What differs, empty if nothing does."""
-    if bool(kernel.errno) != bool(mine.errno):
-        return "verdict"
-    if kernel.errno != mine.errno:
-        return "errno"
-    if kernel.insn is not None and kernel.insn != mine.insn:
-        return "instruction"
-    # A log that does not fit into the oracle's buffer is not there at all.
-    return "line" if plain(kernel.line) != plain(mine.line) and kernel.log else ""
-
-
 def compare(oracle: Oracle, privilege: str, first: int, count: int) -> tuple[Counter[str], list[str]]:
     """(how often what, the differing programs)"""
     seen: Counter[str] = Counter()
     different: list[str] = []
-    with oracle.unprivileged(privilege) if privilege != "root" else contextlib.nullcontext():
+    with oracle.allowed(privilege):
         for seed, feature, insns in programs(first, count, privilege=privilege):
             mine = ours(insns, privilege)
             if mine.errno == errno.E2BIG and mine.line.startswith("BPF program is too large"):

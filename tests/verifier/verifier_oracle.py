@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from verifier_maps import TYPED, load_table
 from verifier_types import FUNCTIONS
@@ -169,6 +170,18 @@ def plain(line: str) -> str:
     return re.sub(r"at insn \d+ \(subprog", "at insn N (subprog", line)
 
 
+def difference(kernel: Verdict, mine: Verdict) -> str:
+    """What differs, empty if nothing does."""
+    if bool(kernel.errno) != bool(mine.errno):
+        return "verdict"
+    if kernel.errno != mine.errno:
+        return "errno"
+    if kernel.insn is not None and kernel.insn != mine.insn:
+        return "instruction"
+    # A log that does not fit into the oracle's buffer is not there at all.
+    return "line" if plain(kernel.line) != plain(mine.line) and kernel.log else ""
+
+
 def parse(number: int, log: str) -> Verdict:
     """Refusing instruction and first error line out of a level 1 log."""
     if not number:
@@ -258,24 +271,30 @@ class Oracle:
 
     def verdict(self, insns: tuple[Insn, ...], privilege: str = "root", *, gpl: bool = True, level: int = 1) -> Verdict:
         functions = b"".join(struct.pack("<II", at, FUNCTIONS[name]) for at, name in getattr(insns, "functions", ()))
-        options = {
-            "level": level, "license": b"GPL" if gpl else b"Proprietary", "types": self.types, "functions": functions,
-        }  # fmt: skip
+        return self.answer(
+            self.encode(insns), privilege, level=level, license=b"GPL" if gpl else b"Proprietary", types=self.types,
+            functions=functions,
+        )  # fmt: skip
+
+    def answer(self, code: bytes, privilege: str, **options: Any) -> Verdict:
+        """The verdict on instructions whose descriptors are open here since before `unprivileged` began; see `load`."""
         if privilege == "root":
-            return parse(*load(self.encode(insns), **options))  # type: ignore[arg-type]
+            return parse(*load(code, **options))
         assert self._child is not None
         _, reader, writer = self._child
-        message = pickle.dumps((self.encode(insns), options))
+        message = pickle.dumps((code, options))
         os.write(writer, struct.pack("<I", len(message)) + message)
         (length,) = struct.unpack("<I", _read(reader, 4))
         return parse(*pickle.loads(_read(reader, length)))
 
     def ask(self, insns: tuple[Insn, ...], privilege: str) -> Verdict:
-        """One verdict with any privilege; `unprivileged` is cheaper for many."""
-        if privilege == "root":
-            return self.verdict(insns)
-        with self.unprivileged(privilege):
+        """One verdict with any privilege; `allowed` is cheaper for many."""
+        with self.allowed(privilege):
             return self.verdict(insns, privilege)
+
+    def allowed(self, privilege: str) -> contextlib.AbstractContextManager[None]:
+        """Verdicts with that privilege are answered meanwhile."""
+        return contextlib.nullcontext() if privilege == "root" else self.unprivileged(privilege)
 
     @contextlib.contextmanager
     def unprivileged(self, privilege: str = "none") -> Iterator[None]:
