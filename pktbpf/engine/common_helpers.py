@@ -28,7 +28,7 @@ from pktbpf.engine.memory import (
     reach,
     region_row,
 )  # fmt: skip
-from pktbpf.hot import Scalar, Words, hot, peek8, peek64
+from pktbpf.hot import Scalar, Words, borrowed, hot, peek8, peek64
 from pktbpf.maps import dispatch
 from pktbpf.maps.layout import FIRST_NUMBER, KEY_SIZE, KIND, MAP_POINTER, READ, VALUE_SIZE, WRITE, clear, copy
 
@@ -80,7 +80,7 @@ def map_element(number: Scalar, block: Scalar, regions: Words, cpu: Scalar) -> S
     which = map_number(argument(block, R1), block)
     if which == U0:
         return U0, F_CALL
-    row = regions[which]
+    row = borrowed(regions, which)
     key = reach(argument(block, R2), row[KEY_SIZE], READ, block)
     if key == U0:
         return U0, F_MEMORY

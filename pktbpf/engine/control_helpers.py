@@ -16,7 +16,7 @@ from pktbpf.engine.arith import M32, U0, U32
 from pktbpf.engine.base import Fault
 from pktbpf.engine.common_helpers import R1, R2, R3, R4, column, map_number
 from pktbpf.engine.memory import B_FUNCTIONS, B_LAST, argument, region_row
-from pktbpf.hot import Scalar, Words, hot, peek64, poke64
+from pktbpf.hot import Scalar, Words, borrowed, hot, peek64, poke64
 from pktbpf.maps import ringbuf, walk
 from pktbpf.maps.layout import AUX_AT, EAGAIN, ENODATA, KIND, MAP_POINTER, MAX_ENTRIES, STRIDE
 
@@ -159,8 +159,8 @@ def again(
         return False, row[F_INDEX]
     number = row[F_MAP]
     offset = np.uint64(depth) * regions[np.uint64(SCRATCH_REGION), STRIDE]
-    scratch = regions[np.uint64(SCRATCH_REGION)][0] + offset
-    cursor, value = walk.following(regions[number], number, row[F_CURSOR], scratch, cpu)
+    scratch = regions[np.uint64(SCRATCH_REGION), 0] + offset
+    cursor, value = walk.following(borrowed(regions, number), number, row[F_CURSOR], scratch, cpu)
     if value == U0:
         return False, row[F_INDEX]
     row[F_CURSOR] = cursor

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pktbpf.abi.context import COLUMN
 from pktbpf.abi.helpers import helper_name
 from pktbpf.abi.kfuncs import NUMBERS as KFUNCS
-from pktbpf.abi.limits import MAX_FRAMES, SKB_CONTEXT_SIZE, STACK_SIZE
+from pktbpf.abi.limits import MAX_FRAMES, REG_FP, SKB_CONTEXT_SIZE, STACK_SIZE
 from pktbpf.abi.map_kinds import BY_NAME as KINDS
 from pktbpf.engine import basic_helpers, common_helpers
 from pktbpf.engine.arith import M32, U0, U16, U32, arsh, sdiv, sext8, sext16, sext32, smod, swap16, swap32, swap64
@@ -83,8 +83,8 @@ from pktbpf.engine.rare_timers import T_RUNNING, call_timers, expired
 from pktbpf.engine.supported import why_not, why_not_kfunc
 from pktbpf.engine.trace import TraceRecord, take
 from pktbpf.errors import ProgramRefused
-from pktbpf.hot import Bytes, Ints, Scalar, Words, hot, load_be32, load_u8, peek64, poke64
-from pktbpf.maps.layout import FIRST_NUMBER, KEY_SIZE, KIND, MAP_POINTER, MAX_ENTRIES, RIGHTS, STRIDE, round_up
+from pktbpf.hot import Bytes, Ints, Scalar, Words, borrowed, hot, load_be32, load_u8, peek64, poke64
+from pktbpf.maps.layout import FIRST_NUMBER, KEY_SIZE, KIND, MAP_POINTER, MAX_ENTRIES, RIGHTS, STRIDE, WIDTH, round_up
 from pktbpf.maps.layout import clear as clear_memory
 from pktbpf.program import Verified
 
@@ -126,6 +126,7 @@ PROBE = np.uint64(IMMEDIATE)
 U1, U2, U3, U4, U8, U15, U31, U63, U512 = (np.uint64(n) for n in (1, 2, 3, 4, 8, 15, 31, 63, STACK_SIZE))
 R_READ, R_WRITE, R_BOTH = np.uint64(READ), np.uint64(WRITE), np.uint64(READ | WRITE)
 ARRAY = KINDS["ARRAY"].number
+FRAME_POINTER = np.uint64(8 * REG_FP)
 BYTES_PER_STEP = np.uint64(WORK)
 FIRST_MAP, PACKET_ROW = np.uint64(FIRST_NUMBER), np.uint64(PACKET_REGION)
 MAP_LOOKUP = common_helpers.LOOKUP
@@ -149,24 +150,25 @@ def fetch(
 
 
 @hot
-def atomic(regs: Words, word: Scalar, place: Scalar, size: Scalar) -> None:
-    """One atomic operation on 4 or 8 bytes; nothing else runs meanwhile, so plain loads and stores do."""
+def atomic(regs: Scalar, word: Scalar, place: Scalar, size: Scalar) -> None:
+    """One atomic operation on 4 or 8 bytes; nothing else runs meanwhile, so plain loads and stores do. regs: machine
+    address of the registers."""
     operation = (word >> U32) & np.uint64(0xFFFF)
-    source, target = (word >> np.uint64(12)) & U15, (word >> U8) & U15
+    source, target = regs + ((word >> np.uint64(12)) & U15) * U8, regs + ((word >> U8) & U15) * U8
     if operation == np.uint64(0x100):  # load-acquire
-        regs[target] = load(place, size)
+        poke64(target, load(place, size))
         return
     if operation == np.uint64(0x110):  # store-release
-        store(place, size, regs[source])
+        store(place, size, peek64(source))
         return
-    value = regs[source] if size == U8 else regs[source] & M32
+    value = peek64(source) if size == U8 else peek64(source) & M32
     old = load(place, size)
     kind = operation & np.uint64(0xF0)
     if operation == np.uint64(0xF1):  # compare and exchange with r0
-        expected = regs[U0] if size == U8 else regs[U0] & M32
+        expected = peek64(regs) if size == U8 else peek64(regs) & M32
         if old == expected:
             store(place, size, value)
-        regs[U0] = old
+        poke64(regs, old)
         return
     if operation == np.uint64(0xE1):
         store(place, size, value)
@@ -179,17 +181,19 @@ def atomic(regs: Words, word: Scalar, place: Scalar, size: Scalar) -> None:
     else:
         store(place, size, old ^ value)
     if operation & U1:
-        regs[source] = old
+        poke64(source, old)
 
 
 @hot
-def enter(regs: Words, row: Words, pc: Scalar, regions: Words, depth: Scalar) -> None:
-    """Save what a call must give back into a frame's row, and move the frame pointer up to a cleared stack."""
+def enter(regs: Scalar, row: Words, pc: Scalar, stack: Scalar, depth: Scalar) -> None:
+    """Save what a call must give back into a frame's row, and move the frame pointer up to a cleared stack. regs,
+    stack: machine addresses."""
     for index in range(4):
-        row[index] = regs[np.uint64(6 + index)]
-    row[F_R10], row[F_RETURN], row[F_KIND] = regs[np.uint64(10)], np.uint64(pc), U0
-    clear_memory(regions[U1, U0] + np.uint64(STACK_SIZE * (depth + 1)), U512)
-    regs[np.uint64(10)] += U512
+        row[index] = peek64(regs + np.uint64(48 + 8 * index))
+    frame_pointer = peek64(regs + FRAME_POINTER)
+    row[F_R10], row[F_RETURN], row[F_KIND] = frame_pointer, np.uint64(pc), U0
+    clear_memory(stack + np.uint64(STACK_SIZE * (depth + 1)), U512)
+    poke64(regs + FRAME_POINTER, frame_pointer + U512)
 
 
 @hot
@@ -233,6 +237,8 @@ def run_batch(
     state of groups of rarer helpers, see pktbpf.engine.groups. What is None is not compiled; most filters call nothing.
     """
     block_at, data_at = addresses[0], addresses[1]
+    regs_at, table, rows = peek64(block_at + B_REGS), peek64(block_at + B_REGIONS), peek64(block_at + B_COUNT)
+    stack_at, context_at = regions[U1, U0], regions[U2, U0]
     return_zero, plain_exit = np.int64(len(words) - 2), np.int64(len(words) - 1)
     number = -1
     while True:
@@ -255,9 +261,9 @@ def run_batch(
         if entry == 0:
             regs[np.uint64(6)] = U0
         if zero_memory:
-            clear_memory(regions[U1, U0] + U512 - np.uint64(zero_memory), np.uint64(zero_memory))
+            clear_memory(stack_at + U512 - np.uint64(zero_memory), np.uint64(zero_memory))
         if zero_cb:
-            clear_memory(regions[U2, U0] + CB_BEGIN, CB_END - CB_BEGIN)
+            clear_memory(context_at + CB_BEGIN, CB_END - CB_BEGIN)
         pc, depth, fuel, failure, may_goto = np.int64(entry), np.int64(0), np.int64(budget), 0, np.int64(0)
         tail_calls, limit = 0, np.int64(MAX_FRAMES - 1)
         if world is not None:
@@ -271,7 +277,7 @@ def run_batch(
         if kernel is not None:
             regions[PACKET_ROW, 0], regions[PACKET_ROW, 1] = data_at + begin, have
         if timers is not None:
-            due = expired(timers, meta[shown], regs, block_at, addresses[3])
+            due = expired(timers, borrowed(meta, shown), regs, block_at, addresses[3])
             if due >= 0:
                 pc = due
                 poke64(block_at + B_META, addresses[3])
@@ -471,12 +477,12 @@ def run_batch(
             elif op == LDX or op == LDSX:
                 address = regs[src] + np.uint64(np.int64(np.int16(word >> U16)))
                 if address >> U32 == np.uint64(CONTEXT_REGION):
-                    value, ok = context_load(address & M32, imm, meta, shown, size, regions)
+                    value, ok = context_load(address & M32, imm, meta, shown, size, context_at)
                     if ok == 0:
                         failure = F_CONTEXT
                         break
                 else:
-                    place = resolve(address, imm, R_READ, regions)
+                    place = resolve(address, imm, R_READ, table, rows)
                     if place != U0:
                         value = load(place, imm)
                     elif word & PROBE:
@@ -500,7 +506,7 @@ def run_batch(
                     if where < CB_BEGIN or where + width > CB_END:
                         failure = F_CONTEXT
                         break
-                place = resolve(address, width, R_WRITE, regions)
+                place = resolve(address, width, R_WRITE, table, rows)
                 if place == U0:
                     failure = F_MEMORY
                     break
@@ -512,17 +518,17 @@ def run_batch(
                 if address >> U32 == np.uint64(CONTEXT_REGION):
                     failure = F_CONTEXT
                     break
-                place = resolve(address, width, R_BOTH, regions)
+                place = resolve(address, width, R_BOTH, table, rows)
                 if place == U0:
                     failure = F_MEMORY
                     break
-                atomic(regs, word, place, width)
+                atomic(regs_at, word, place, width)
             elif op == EXIT or op == RETURN_ZERO:
                 if op == RETURN_ZERO:
                     regs[U0] = U0
                 if depth == 0:
                     break
-                saved = frames[depth - 1]
+                saved = borrowed(frames, depth - 1)
                 if world is not None and saved[F_KIND] != U0:
                     more, value = again(regs, regions, saved, depth - 1, np.uint64(meta[shown, CPU]), regs[U0], rings)
                     if more:
@@ -539,7 +545,7 @@ def run_batch(
                 if depth >= limit:
                     failure = F_DEPTH
                     break
-                enter(regs, frames[depth], pc, regions, depth)
+                enter(regs_at, borrowed(frames, depth), pc, stack_at, depth)
                 frames[depth, F_LIMIT] = np.uint64(limit)
                 depth += 1
                 pc += np.int64(imm)
@@ -547,14 +553,15 @@ def run_batch(
                 value, ok = U0, F_CALL
                 if basic is not None:
                     value, ok = call_basic(
-                        np.int64(imm), regs, meta[shown], data, base[number], size, captured[number], network, basic
+                        np.int64(imm), regs, borrowed(meta, shown), data, base[number], size, captured[number], network,
+                        basic,
                     )
                 if world is not None:
                     called = np.int64(imm)
                     if called == MAP_LOOKUP:
                         # Arrays inline, as the kernel does it (array_map_gen_lookup); 60 ns a call otherwise.
                         which = (regs[U1] ^ MAP_POINTER) >> U32
-                        place = resolve(regs[U2], U4, R_READ, regions)
+                        place = resolve(regs[U2], U4, R_READ, table, rows)
                         if (
                             which >= FIRST_MAP
                             and which < np.uint64(regions.shape[0])
@@ -581,12 +588,12 @@ def run_batch(
                         if depth >= limit:
                             failure = F_DEPTH
                             break
-                        enter(regs, frames[depth], pc, regions, depth)
+                        enter(regs_at, borrowed(frames, depth), pc, stack_at, depth)
                         frames[depth, F_LIMIT] = np.uint64(limit)
-                        value, ok, more = begin_walk(called, regs, block_at, frames[depth])
+                        value, ok, more = begin_walk(called, regs, block_at, borrowed(frames, depth))
                         if more:
                             more, value = again(
-                                regs, regions, frames[depth], depth, np.uint64(meta[shown, CPU]), U0, rings
+                                regs, regions, borrowed(frames, depth), depth, np.uint64(meta[shown, CPU]), U0, rings
                             )
                         if more:
                             depth += 1
@@ -692,7 +699,7 @@ class Workspace:
     regs: Words = field(default_factory=lambda: np.zeros(16, dtype=np.uint64))
     block: Words = field(default_factory=lambda: np.zeros(BLOCK, dtype=np.uint64))
     addresses: Words = field(default_factory=lambda: np.zeros(4, dtype=np.uint64))
-    regions: Words = field(default_factory=lambda: np.zeros((CONTEXT_REGION + 1, 3), dtype=np.uint64))
+    regions: Words = field(default_factory=lambda: np.zeros((CONTEXT_REGION + 1, WIDTH), dtype=np.uint64))
 
     def __post_init__(self) -> None:
         self.block[int(B_REGS) // 8] = self.regs.ctypes.data
@@ -748,7 +755,7 @@ class Interpreted:
                 self._relinked()
             groups = self.groups
             work.place(regions)
-            work.aim(regions, skbs.data, meta, self.linked.functions)
+        work.aim(regions, skbs.data, meta, self.linked.functions)
         run_batch(
             self.linked.words, self.linked.entry, self.zero_memory, self.zero_cb, skbs.data, skbs.base,
             skbs.length, skbs.captured, skbs.head, meta, not len(skbs.meta), skbs.mac_offset, skbs.network_offset,

@@ -10,8 +10,8 @@ import numpy as np
 
 from pktbpf.abi.context import BY_NAME, COLUMN
 from pktbpf.engine.arith import M8, M16, M32, U0, U32, swap16
-from pktbpf.hot import Ints, Scalar, Words, hot, peek8, peek16, peek32, peek64, poke8, poke16, poke32, poke64
-from pktbpf.maps.layout import WIDTH
+from pktbpf.hot import Ints, Scalar, hot, peek8, peek16, peek32, peek64, poke8, poke16, poke32, poke64
+from pktbpf.maps.layout import RIGHTS, WIDTH
 
 STACK_REGION, CONTEXT_REGION = 1, 2
 # 3 is the scratch memory of callbacks (control_helpers); 4 are the bytes of the packet, read through dynptrs only.
@@ -20,13 +20,13 @@ READ, WRITE = 1, 2
 
 STACK_BASE = np.uint64(STACK_REGION << 32)
 CONTEXT_BASE = np.uint64(CONTEXT_REGION << 32)
-_CONTEXT = np.uint64(CONTEXT_REGION)
 
 S1, S2, S4, S8 = (np.uint64(n) for n in (1, 2, 4, 8))
 CB_BEGIN, CB_END = np.uint64(48), np.uint64(68)
 SK = np.uint64(168)
 U3 = np.uint64(3)
 _SHIFT = np.uint64(3)
+REGION_BYTES, _RIGHTS = np.uint64(8 * WIDTH), np.uint64(8 * RIGHTS)
 WORK = 64
 
 # Fields by their 4-byte offset, as plain numbers for the compiled code.
@@ -42,15 +42,16 @@ MIN_NAPI_ID = np.uint64(257)  # below it the kernel reports 0; one more than the
 
 
 @hot
-def resolve(address: Scalar, size: Scalar, need: Scalar, regions: Words) -> Scalar:
-    """Machine address of `size` bytes at `address`, 0 when they may not be touched. regions: uint64[n, 3] of base,
-    length and rights by region number."""
+def resolve(address: Scalar, size: Scalar, need: Scalar, table: Scalar, count: Scalar) -> Scalar:
+    """Machine address of `size` bytes at `address`, 0 when they may not be touched. table: machine address of `count`
+    rows of WIDTH words, base, length and rights of a region first."""
     region = address >> U32
     offset = address & M32
-    if region < np.uint64(regions.shape[0]):
-        row = regions[region]
-        if size <= row[1] and offset <= row[1] - size and row[2] & need == need:
-            return row[0] + offset
+    if region < count:
+        row = table + region * REGION_BYTES
+        length = peek64(row + S8)
+        if size <= length and offset <= length - size and peek64(row + _RIGHTS) & need == need:
+            return peek64(row) + offset
     return U0
 
 
@@ -78,14 +79,15 @@ def store(place: Scalar, size: Scalar, value: Scalar) -> None:
 
 
 @hot
-def context_load(offset: Scalar, size: Scalar, meta: Ints, shown: Scalar, length: Scalar, regions: Words) -> Scalar:
-    """(value, 1) of a context read, (0, 0) where a socket filter may not read. shown: the packet's row of meta.
+def context_load(offset: Scalar, size: Scalar, meta: Ints, shown: Scalar, length: Scalar, context: Scalar) -> Scalar:
+    """(value, 1) of a context read, (0, 0) where a socket filter may not read. shown: the packet's row of meta;
+    context: machine address of the memory behind cb.
 
     A read narrower than the skb's own field is shifted to its bytes; one that is not gets the whole field at whatever
     offset (bpf_convert_ctx_access reports the field's own width as target size).
     """
     if offset >= CB_BEGIN and offset + size <= CB_END:
-        return load(regions[_CONTEXT, 0] + offset, size), 1
+        return load(context + offset, size), 1
     if offset == SK and size == S8:
         return U0, 1
     slot = offset // S4
@@ -114,7 +116,6 @@ def context_load(offset: Scalar, size: Scalar, meta: Ints, shown: Scalar, length
     np.uint64(8 * n) for n in range(14)
 )
 BLOCK = 16
-REGION_BYTES = np.uint64(8 * WIDTH)
 
 
 @hot
@@ -144,11 +145,4 @@ def region_row(block: Scalar, region: Scalar) -> Scalar:
 @hot
 def reach(address: Scalar, size: Scalar, need: Scalar, block: Scalar) -> Scalar:
     """resolve() by way of the block."""
-    region = address >> U32
-    offset = address & M32
-    if region < peek64(block + B_COUNT):
-        row = region_row(block, region)
-        length = peek64(row + S8)
-        if size <= length and offset <= length - size and peek64(row + np.uint64(16)) & need == need:
-            return peek64(row) + offset
-    return U0
+    return resolve(address, size, need, peek64(block + B_REGIONS), peek64(block + B_COUNT))

@@ -15,7 +15,7 @@ from pktbpf.abi.map_kinds import BY_NAME as KINDS
 from pktbpf.engine.arith import M32, U0
 from pktbpf.engine.common_helpers import DELETE, F_CALL, F_MEMORY, LOOKUP, R1, R2, R3, R4, UPDATE, map_number
 from pktbpf.engine.memory import argument, metadata, reach
-from pktbpf.hot import Scalar, Words, hot
+from pktbpf.hot import Scalar, Words, borrowed, hot
 from pktbpf.maps import dispatch_more
 from pktbpf.maps.layout import CPUS, KEY_SIZE, KIND, READ, STRIDE, VALUE_SIZE, WRITE, pointer
 
@@ -60,7 +60,7 @@ def call_maps(number: Scalar, block: Scalar, regions: Words) -> Scalar:
     which = map_number(argument(block, R1), block)
     if which == U0:
         return U0, F_CALL
-    row = regions[which]
+    row = borrowed(regions, which)
     if copies:
         this = np.uint64(metadata(block, CPU))
         return _copy_of(row, which, argument(block, R2) & M32 if number == PER_CPU_PTR else this)

@@ -26,7 +26,7 @@ from pktbpf.engine.common_helpers import (
     map_number,
 )  # fmt: skip
 from pktbpf.engine.memory import B_CAPTURED, B_COUNT, B_DATA, B_LENGTH, PACKET_REGION, argument, metadata, reach
-from pktbpf.hot import Scalar, Words, hot, peek8, peek32, peek64, poke8, poke32, poke64
+from pktbpf.hot import Scalar, Words, borrowed, hot, peek8, peek32, peek64, poke8, poke32, poke64
 from pktbpf.maps import perf, ringbuf
 from pktbpf.maps.layout import KIND, READ, VALUES_SIZE, WRITE, copy
 
@@ -89,7 +89,8 @@ def _perf_event(block: Scalar, regions: Words) -> Scalar:
     if wanted > peek64(block + B_CAPTURED):
         return U0, F_INDETERMINATE
     cpu, time = np.uint64(metadata(block, CPU)), np.uint64(metadata(block, TIMESTAMP))
-    return np.uint64(np.int64(perf.output(regions[which], flags, cpu, time, data, size, peek64(block + B_DATA)))), 0
+    row = borrowed(regions, which)
+    return np.uint64(np.int64(perf.output(row, flags, cpu, time, data, size, peek64(block + B_DATA)))), 0
 
 
 @hot
@@ -100,7 +101,7 @@ def _commit(pointer: Scalar, discard: Scalar, block: Scalar, regions: Words) -> 
         return U0, F_CALL
     if offset < ringbuf.HEADER or offset > regions[which, VALUES_SIZE]:
         return U0, F_MEMORY
-    ringbuf.commit(regions[which], offset, discard)
+    ringbuf.commit(borrowed(regions, which), offset, discard)
     return U0, 0
 
 
@@ -110,7 +111,7 @@ def _ring(number: Scalar, block: Scalar, regions: Words) -> Scalar:
     which = map_of(R1, RINGBUF, block, regions)
     if which == U0:
         return U0, F_CALL
-    row = regions[which]
+    row = borrowed(regions, which)
     if number == RESERVE:
         return ringbuf.reserve(row, which, argument(block, R2), argument(block, R3)), 0
     if number == QUERY:

@@ -20,7 +20,7 @@ from pktbpf.capture.batch import Batch
 from pktbpf.engine import link
 from pktbpf.engine.base import AttachProfile, Env, Layer, Skbs
 from pktbpf.errors import UsageError
-from pktbpf.hot import Bytes, Ints, Scalar, hot
+from pktbpf.hot import Bytes, Ints, Scalar, borrowed, hot
 
 _LAYER = {Layer.LINK: 0, Layer.NETWORK: 1, Layer.UDP: 2, Layer.PAYLOAD: 3, Layer.IP: 4}
 _EMPTY = np.zeros((0, len(COLUMNS)), dtype=np.int64)
@@ -106,7 +106,7 @@ def _describe(
 ) -> None:
     out = np.zeros(5, dtype=np.int64)
     for number in range(len(base)):
-        row, at = meta[number], base[number]
+        row, at = borrowed(meta, number), base[number]
         end = at + captured[number]
         if layer == 0:
             link.link_header(data, at, end, linktype, mac, out)
@@ -247,7 +247,7 @@ def _fill(
 ) -> None:
     out = np.zeros(5, dtype=np.int64)
     for number in range(len(start)):
-        row = meta[number]
+        row = borrowed(meta, number)
         row[:] = 0
         at, have, wire = start[number], caplen[number], wirelen[number]
         row[TIMESTAMP] = timestamp[number]
