@@ -114,7 +114,7 @@ def from_bits(s: Scalar, reach: Reach = NEWEST) -> Scalar:
     largest = value | mask
     if largest < uhi:
         uhi = largest
-    if reach.single_value and mask != M64 and (mask or ulo != value):
+    if reach.single_value and mask != M64 and (mask or not ulo == value == uhi):
         # Range and bits may have a single number in common: the lowest, the largest or one in between.
         following = tnum.following((value, mask), ulo)
         if ulo & ~mask == value:
