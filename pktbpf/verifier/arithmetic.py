@@ -7,6 +7,8 @@ adjust_scalar_min_max_vals; shared results are remembered, since loops and branc
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from functools import lru_cache
 
 from pktbpf.verifier import scalar, tnum
@@ -201,9 +203,25 @@ def known_by_then(operation: str, bits: int, src: Scalar, reach: Reach) -> bool:
     return reach.unknown_products or operation in ("ADD", "SUB", "AND") or not src[1] & (M64 if bits == 64 else M32)
 
 
-@lru_cache(maxsize=1 << 16)
+# Operations on two numbers, for which the long way gives one number, too; shifts and divisions have exceptions.
+_ON_NUMBERS: dict[str, Callable[[int, int], int]] = {
+    "ADD": operator.add, "SUB": operator.sub, "MUL": operator.mul, "AND": operator.and_, "OR": operator.or_,
+    "XOR": operator.xor,
+}  # fmt: skip
+
+
 def apply(operation: str, bits: int, dst: Scalar, src: Scalar) -> Scalar | None:
     """The result of `dst operation src`; NEG takes `dst` alone. None: nothing is known of it."""
+    if not dst[1] and not src[1] and scalar.is_exact(dst) and scalar.is_exact(src):
+        on_numbers = _ON_NUMBERS.get(operation)
+        if on_numbers is not None:
+            return scalar.exact(on_numbers(dst[0], src[0]) & (M64 if bits == 64 else M32))
+    return settled(operation, bits, dst, src)
+
+
+@lru_cache(maxsize=1 << 16)
+def settled(operation: str, bits: int, dst: Scalar, src: Scalar) -> Scalar | None:
+    """`apply` by way of bits and ranges."""
     result = unsettled(operation, bits, dst, src, NEWEST)
     if result is None:
         return None

@@ -237,6 +237,6 @@ def maybe_looping(old: State, new: State) -> bool:
     if len(old.frames) != len(new.frames):
         return False
     for a, b in zip(old.frames[-1].regs, new.frames[-1].regs, strict=True):
-        if a is not b and not (a.v == b.v and a.id == b.id and a.ref == b.ref and a.same(b)):
+        if a is not b and (a.v != b.v or a.id != b.id or a.ref != b.ref or not a.same(b)):
             return False
     return True

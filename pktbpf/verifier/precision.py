@@ -29,6 +29,9 @@ def _bug(text: str) -> NoReturn:
     raise Refusal(errno.EFAULT, f"verifier bug: {text}")
 
 
+Passed = list[tuple[dict[int, int], int, int]]  # places in States' histories and the registers wanted there
+
+
 class Wanted:
     """What is searched for: bit masks of registers and of stack slots, per frame."""
 
@@ -101,43 +104,53 @@ def trace(walk: Walk, start: State, wanted: Wanted) -> bool:
     following = -1
     skip = True
     log = walk.log
+    passed: Passed = []
     while True:
         if log is not None:
             log.precise_start(wanted, index, first, following)
         if index < 0:
             return _entry(state, wanted) or changed
         try:
-            following, done = _back_through(walk, state, wanted, index, following, skip)
+            following, done = _back_through(walk, state, wanted, index, following, skip, passed)
         except _NotTracked:
             mark_all(walk, start)
             return changed
         skip = False
         if done:
-            return changed
+            break
         parent = state.parent
         if parent is None:
             break
         state = parent
         changed |= _mark_checkpoint(walk, state, wanted)
         if wanted.empty:
-            return changed
+            break
         following = first
         index, first = state.last, state.first
-    if not wanted.empty:
+    if not (done or wanted.empty):
         mark_all(walk, start)
+        return changed
+    for traced, left, regs in passed:
+        traced[left] = regs
     return changed
 
 
 def _back_through(
-    walk: Walk, state: State, wanted: Wanted, index: int, following: int, skip: bool
+    walk: Walk, state: State, wanted: Wanted, index: int, following: int, skip: bool, passed: Passed
 ) -> tuple[int, bool]:
-    """Backwards over the instructions since one checkpoint; True when everything was found."""
+    """Backwards over the instructions since one checkpoint; True when everything was found.
+
+    A search that meets the place and the registers of one before it would find what that found; `passed` collects
+    them. Loops ask for the same counter in every round: without this a round takes as long as all those before it.
+    """
     history = state.history
     left = len(history)
     insns, touched, stores = walk.insns, walk.touched, walk.stores
     log = walk.log
     first = state.first
     size = len(insns)
+    traced, remembers = state.traced, log is None  # the log shows every search in full
+    regs, slots = wanted.regs[wanted.frame], any(wanted.slots)
     step = history[left - 1] if left and history[left - 1][0] == index else None
     while True:
         if skip:
@@ -147,14 +160,10 @@ def _back_through(
                 log.precise_step(walk, wanted, index)
             # Most instructions have nothing to do with what is wanted; this test alone took a third off a verification.
             mask = touched[index]
-            if (
-                mask < 0
-                or wanted.regs[wanted.frame] & mask
-                or (stores[index] and any(wanted.slots))
-                or (step is not None and step[4])
-            ):
+            if (mask and (mask < 0 or regs & mask)) or (slots and stores[index]) or (step is not None and step[4]):
                 _step_back(walk, insns[index], index, following, step, wanted)
-                if wanted.empty:
+                regs, slots = wanted.regs[wanted.frame], any(wanted.slots)
+                if not regs and not slots and wanted.empty:
                     return following, True
         following = index
         if index == first and (left == 0 or (left == 1 and history[0][0] == index)):
@@ -166,7 +175,14 @@ def _back_through(
             index -= 1
         if not 0 <= index < size:
             _bug(f"backtracking idx {index}")
-        step = history[left - 1] if left and history[left - 1][0] == index else None
+        step = history[left - 1] if left else None
+        if step is not None:
+            if step[0] != index:
+                step = None
+            elif remembers and not slots and wanted.frame == 0:
+                if traced.get(left) == regs:
+                    return following, True
+                passed.append((traced, left, regs))
 
 
 def touched_registers(insn: Insn) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pktbpf.verifier import iterators, precision
 from pktbpf.verifier.equality import EXACT, NOT_EXACT, RANGE_WITHIN, Ids, equal, exact, maybe_looping, same_calls
 from pktbpf.verifier.errors import invalid
+from pktbpf.verifier.layout import MAY_GOTO
 from pktbpf.verifier.state import (
     EMPTY,
     INVALID,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _KEEP_AFTER_HISTORY = 40
 _BUCKET_LIMIT = 64
 _MAX_ROUNDS = 64
+_PATIENCE = 3
 _ALL_SPILL, _ALL_EMPTY = SPILL * 8, INVALID * 8
 
 
@@ -218,13 +220,16 @@ class Explored:
         keep = forced or (jumps >= 2 and insns >= 8)
         bucket = self.bucket(index, current.frames[-1].callsite)
         self._clean(bucket, index, current)
+        plain = not (forced or walk.insns[index].code == MAY_GOTO or walk.layout.callback[index])
         count = 0
         for state in bucket[:]:
             count += 1
             if state.insn != index:
                 continue
             if state.branches:
-                found, loop = self._unfinished(state, current, index)
+                found = loop = False
+                if not plain or maybe_looping(state, current):
+                    found, loop = self._unfinished(state, current, index)
                 if not found and not forced and jumps < 20 and insns < 100:
                     keep = False
             else:
@@ -233,7 +238,10 @@ class Explored:
             if found:
                 self._hit(state, current, index, loop)
                 return True
-            self._miss(bucket, state, index, keep)
+            if keep:
+                state.misses += 1
+            if state.misses > _PATIENCE:
+                self._miss(bucket, state, index)
         self.most_per_insn = max(self.most_per_insn, count)
         if keep and (walk.capable or count <= _BUCKET_LIMIT):
             self._keep(bucket, current, index)
@@ -246,7 +254,7 @@ class Explored:
         if frame.async_callback and frame.async_entries != current.frames[-1].async_entries:
             return False, False
         if (
-            walk.insns[index].code == 0xE5
+            walk.insns[index].code == MAY_GOTO
             and state.may_goto != current.may_goto
             and equal(walk, state, current, RANGE_WITHIN)
         ):
@@ -279,10 +287,9 @@ class Explored:
         if loop:
             self._add_backedge(state, current, index)
 
-    def _miss(self, bucket: list[State], state: State, index: int, keep: bool) -> None:
-        if keep:
-            state.misses += 1
-        patience = 64 if self.walk.layout.force[index] and state.branches > 0 else 3
+    def _miss(self, bucket: list[State], state: State, index: int) -> None:
+        """Give up a checkpoint that has been compared in vain too often."""
+        patience = 64 if self.walk.layout.force[index] and state.branches > 0 else _PATIENCE
         if state.misses > state.hits * patience + patience:
             bucket.remove(state)
             state.in_free = True
@@ -306,6 +313,7 @@ class Explored:
         current.first = index
         current.depth = new.depth + 1
         current.history = []
+        current.traced = {}
         bucket.insert(0, new)
 
 

@@ -81,6 +81,11 @@ def exact(value: int) -> Scalar:
     return known
 
 
+def is_exact(s: Scalar) -> bool:
+    """Whether bits and all ranges name one value; bits alone can be known while the ranges contradict each other."""
+    return not s[1] and s[4] == s[5] == s[0] and s[2] == s[3] and s[8] == s[9] and s[6] == s[7]
+
+
 ZERO = exact(0)
 
 

@@ -191,13 +191,14 @@ class State:
     """The path at one instruction, or a checkpoint of it.
 
     branches: paths below a checkpoint that are not finished. parent: the checkpoint before. history: jumps and stack
-    accesses since then, for precision. equal: the checkpoint that a loop's state was found equal to.
+    accesses since then, for precision. traced: registers that were followed back through an entry of the history
+    already, by how many entries stand up to it. equal: the checkpoint that a loop's state was found equal to.
     """
 
     __slots__ = (
         "branches", "callback_unroll", "cleaned", "depth", "equal", "first", "frames", "history", "hits", "in_free",
         "insn", "irq", "last", "lock", "locks", "may_goto", "misses", "parent", "preempt", "rcu", "refs",
-        "speculative",
+        "speculative", "traced",
     )  # fmt: skip
 
     def __init__(self, frame: Frame, first: int):
@@ -218,6 +219,7 @@ class State:
         self.callback_unroll = 0
         self.may_goto = 0
         self.history: list[Step] = []
+        self.traced: dict[int, int] = {}
         self.cleaned = False
         self.equal: State | None = None
         self.hits = 0
@@ -244,6 +246,7 @@ class State:
         new.callback_unroll = self.callback_unroll
         new.may_goto = self.may_goto
         new.history = self.history[:]
+        new.traced = {}
         new.cleaned = self.cleaned
         new.equal = self.equal
         new.hits = 0
