@@ -179,10 +179,10 @@ def binary(walk: Walk, op: Op) -> None:
         assert op.constant is not None
         src = op.constant
     if dst.kind == SCALAR and src.kind == SCALAR:
-        if op.masks and walk.profile.forks_masks:
-            dst = _fork(walk, op, dst)
         if op.reg and dst.precise:
             mark_register(walk, op.src)
+        if op.masks and not src.v[1] and walk.profile.forks_masks:
+            dst = _fork(walk, op, dst)
         _scalars(walk, op, dst, src)
     elif src.kind == SCALAR:
         if op.reg:

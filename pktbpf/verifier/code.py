@@ -20,7 +20,7 @@ class Op:
     run: the rule that checks it; True ends the path. name: operation (ADD, EQ, ...). bits: width of arithmetic or
     compare. reg: the second operand is a register. size: bytes of a memory access. constant: the immediate as a
     register. touches: it may read or write the stack. sums, divides, shifts, masks: ADD or SUB, DIV or MOD, a shift,
-    AND or OR with an immediate.
+    AND or OR.
     """
 
     __slots__ = (

@@ -36,7 +36,7 @@ def _alu(op: Op, insn: Insn, precise: bool) -> None:
     else:
         op.run = alu.binary
         op.sums, op.divides = op.name in ("ADD", "SUB"), op.name in ("DIV", "MOD")
-        op.shifts, op.masks = op.name in ("LSH", "RSH", "ARSH"), op.name in ("AND", "OR") and not op.reg
+        op.shifts, op.masks = op.name in ("LSH", "RSH", "ARSH"), op.name in ("AND", "OR")
         op.constant = Reg(SCALAR, v=scalar.exact(insn.imm))
 
 

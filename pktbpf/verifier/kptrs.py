@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pktbpf.verifier.walk import Walk
 
 OWNING = ("kptr", "percpu_kptr")
+_NO_TYPE = -1  # no structure has this id
 _TEXT = {"kptr_untrusted": "kptr", "kptr": "kptr", "percpu_kptr": "percpu_kptr", "uptr": "uptr"}
 _MEM_MODE, _ST, _LDX = 0x60, 2, 1
 
@@ -132,20 +133,27 @@ def match(walk: Walk, info: MapInfo, item: ValueField, reg: Reg, number: int) ->
 
 def _mismatch(walk: Walk, reg: Reg, wanted: str | PointedStruct, strict: bool) -> tuple[str, ...] | None:
     """None where the register points to the structure, or (not strict) to one that has it at that place."""
+    if isinstance(wanted, PointedStruct) is not isinstance(reg.obj, PointedStruct):
+        return () if strict else _of_another(walk, reg)
     if isinstance(wanted, PointedStruct):
-        if not isinstance(reg.obj, PointedStruct):
-            return ()
         if reg.obj.type_id == wanted.type_id and not reg.off:
             return None
         if strict:
             return ()
         inside, lines = walk.own_types(wanted.types.btf).contains(reg.obj.type_id, reg.off, wanted.type_id)
         return None if inside else lines
-    if isinstance(reg.obj, PointedStruct):
-        return ()
     if strict:
         return None if reg.obj == wanted and not reg.off and not reg.uid else ()
     return kernel_objects.mismatch(walk, reg, wanted)
+
+
+def _of_another(walk: Walk, reg: Reg) -> tuple[str, ...]:
+    """What the log says of a structure that can have none of those wanted in it: one is the program's own."""
+    if isinstance(reg.obj, PointedStruct):
+        return walk.own_types(reg.obj.types.btf).contains(reg.obj.type_id, reg.off, _NO_TYPE)[1]
+    if walk.kernel is None:
+        return ()
+    return walk.kernel.contains(kernel_objects.number_of(walk.kernel, reg), reg.off, _NO_TYPE)[1]
 
 
 def exchanged(reg: Reg, number: int) -> ValueField:
