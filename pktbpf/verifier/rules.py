@@ -51,7 +51,7 @@ ROWS: tuple[Rule, ...] = (
     Rule("ordered_atomics", "6.15", "load-acquire and store-release exist, in all four sizes", "6.12 verifier.c check_atomic; asked; since: memory"),
     # ---- shape
     Rule("whole_immediates", "6.1", "a jump into the second half of a 64-bit immediate is found by the check of the flow", "5.10, 6.1 verifier.c check_cfg"),
-    Rule("loops_anywhere", "6.8", "a loop may be closed by falling through and a function may call itself; before, only a jump might go back", "6.1, 6.12 verifier.c push_insn; asked; since: memory"),
+    Rule("loops_anywhere", "6.7", "a loop may be closed by falling through and a function may call itself; before, only a jump might go back", "6.1, 6.12 verifier.c push_insn; asked; since: memory", ("6.6",)),
     Rule("failing_packet_loads", "6.18", "a packet load that fails in a function beside the main one returns 0 from it, and that way is checked", "5.10, 6.1, 6.12 verifier.c check_ld_abs", ("6.1", "6.6", "6.12")),
     # ---- arithmetic
     Rule("ranges", "6.8", "64- and 32-bit ranges of both operands teach each other; compares of two ranges are decided and narrow both; not-equal moves an edge", "6.1, 6.12 verifier.c reg_bounds_sync, is_scalar_branch_taken, regs_refine_cond_op; asked; since: memory"),
@@ -80,10 +80,10 @@ ROWS: tuple[Rule, ...] = (
     Rule("never_null_maps", "6.15", "a map, compared with zero, decides the branch", "6.12 verifier.c reg_not_null; asked; since: memory", ("6.12",)),
     # ---- stack
     Rule("reads_below", "6.8", "CAP_PERFMON may read below what was written, not only unwritten bytes above it", "5.10, 6.1, 6.12 verifier.c check_stack_slot_within_bounds; asked; since: memory", ("6.1", "6.6")),
-    Rule("zero_spills", "6.8", "a spilled zero is kept as a register", "6.1, 6.12 verifier.c check_stack_write_fixed_off; since: memory"),
-    Rule("unbounded_spills", "6.9", "a spilled scalar is kept whatever its range", "6.1, 6.12 verifier.c check_stack_write_fixed_off; asked; since: memory"),
+    Rule("zero_spills", "6.8", "a spilled zero is kept as a register", "6.1, 6.6, 6.12 verifier.c check_stack_write_fixed_off; since: memory"),
+    Rule("unbounded_spills", "6.9", "a spilled scalar is kept whatever its range", "6.1, 6.6, 6.12 verifier.c check_stack_write_fixed_off; asked; since: memory"),
     Rule("narrow_fills", "6.9", "a narrower load from the start of a spilled scalar gives its low bytes; zeros are kept", "6.1, 6.12 verifier.c check_stack_read_fixed_off; since: memory"),
-    Rule("overwrites_scalars", "6.10", "without CAP_PERFMON part of a spilled scalar may be overwritten", "6.1, 6.12 verifier.c check_stack_write_fixed_off; asked; since: memory"),
+    Rule("overwrites_scalars", "6.10", "without CAP_PERFMON part of a spilled scalar may be overwritten", "6.1, 6.6, 6.12 verifier.c check_stack_write_fixed_off; asked; since: memory"),
     Rule("scrubs_varying", "6.18", "a store at a varying offset leaves plain bytes where spills were", "6.1, 6.12 verifier.c check_stack_write_var_off; asked; since: memory", ("6.12",)),
     Rule("stack_access_kinds", "6.13", "what a helper only reads need not be writable: bounds and contents of the stack differ", "6.12 verifier.c check_stack_range_initialized; asked; since: memory"),
     Rule("small_frames", "6.8", "frames count in steps of 16 bytes, not 32", "6.1, 6.12 verifier.c round_up_stack_depth; since: memory"),
