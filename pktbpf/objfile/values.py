@@ -140,13 +140,15 @@ class ProgramBtf:
 
     @property
     def line_texts(self) -> dict[int, str]:
-        """First slot of each line -> `text @ file.c:12`, as the verifier's log writes it."""
+        """First slot of each line -> `text @ file.c:12`, as the verifier's log writes it; lines without a text, which
+        it refuses, left out."""
         btf = self.btf
         if btf is None:
             return {}
         return {
             slot: f"{btf.string(text).lstrip()} @ {btf.name(file).rpartition('/')[2]}:{place >> 10}"
             for slot, file, text, place in self.lines
+            if max(file, text) < len(btf.strings)
         }
 
     @property

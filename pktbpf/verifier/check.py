@@ -94,7 +94,7 @@ class _Check:
         self.rules = rules
         self.cpus = cpus
         self.kernel = kernel
-        lines = getattr(program.btf, "line_texts", None)
+        lines = getattr(program.btf, "line_texts", None) if log_level else None
         self.log = Log(log_level, program.insns, lines, program.kfuncs) if log_level else None
         self.watcher: Watcher | None = self.log if log_level & (LEVEL1 | LEVEL2) else None
         self.layout: Layout | None = None

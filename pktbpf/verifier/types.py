@@ -42,6 +42,9 @@ class FunctionTypes:
         self.called: set[int] = set()
         self.unreliable: set[int] = set()
         self.table: dict[int, FunctionType] = dict(getattr(source, "functions", None) or {})
+        self.lines: tuple[tuple[int, int, int, int], ...] = getattr(source, "lines", ())
+        btf = getattr(source, "btf", None)
+        self.strings: int | None = len(btf.strings) if btf is not None else None
 
     def check_order(self) -> None:
         """The first record belongs to the main function."""
@@ -67,9 +70,31 @@ class FunctionTypes:
                 invalid("LD_ABS is only allowed in functions that return 'int'.")
             if number and not found.returns_int and function.tail_call:
                 invalid("tail_call is only allowed in functions that return 'int'.")
+        self._check_lines()
         main = self.table[0]
         if main.problem is not None or main.args != ("ctx",):
             self.unreliable.add(0)
+
+    def _check_lines(self) -> None:
+        """Lines begin where instructions do, in order, one of them where each function begins; their texts exist."""
+        insns, starts = self.layout.insns, [function.start for function in self.layout.functions]
+        before, number = 0, 0
+        for record, (slot, file, text, _) in enumerate(self.lines):
+            name = f"line_info[{record}]"
+            if (record and slot <= before) or slot >= len(insns):
+                invalid(f"Invalid {name}.insn_off:{slot} (prev_offset:{before} prog->len:{len(insns)})")
+            if not insns[slot].code:
+                invalid(f"Invalid insn code at {name}.insn_off")
+            if self.strings is not None and max(file, text) >= self.strings:
+                invalid(f"Invalid {name}.line_off or .file_name_off")
+            if number < len(starts):
+                if slot > starts[number]:
+                    invalid(f"missing bpf_line_info for func#{number}")
+                number += slot == starts[number]
+            before = slot
+        if self.lines and number < len(starts):
+            missing = len(starts) - number
+            invalid(f"missing bpf_line_info for {missing} funcs starting from func#{number}")
 
     def of(self, number: int) -> FunctionType | None:
         """What is known of function `number`."""

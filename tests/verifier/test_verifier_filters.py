@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import socket
 import struct
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from verifier_oracle import Oracle, Verdict, difference, kernel_types
+from verifier_oracle import Oracle, Verdict, difference, kernel_types, parse
 
 import pktbpf
 from pktbpf.errors import ProgramRefused
@@ -36,6 +37,7 @@ OBJECTS = sorted((FILTERS / "ebpf").rglob("*.o"))
 # Objects that the loader's tests make of everything an object may hold; these need no other kernel's types or maps.
 OBJECTS += [ROOT / "tests" / "objfile" / "src" / f"{name}.o" for name in
             ("calls", "core_kernel", "externs", "globals", "kernel_vars", "names")]  # fmt: skip
+Line = tuple[int, int, int, int]
 PRIVILEGES = ("root", "cap_bpf", "none")
 SO_ATTACH_FILTER = 26
 
@@ -132,3 +134,35 @@ def test_translations_get_the_kernels_verdict(oracle: Oracle) -> None:
                 assert not difference(kernel, ours(translated, privilege)), (path.name, privilege, kernel)
                 judged += 1
     assert judged >= 3 * 15
+
+
+def changed(lines: list[Line], starts: list[int], words: int, size: int) -> dict[str, list[Line]]:
+    """Line records of a program with one thing wrong, by what."""
+    (slot, file, text, place), rest = lines[0], lines[1:]
+    return {
+        "as they are": lines, "none": [], "out of order": [rest[0], lines[0], *rest[1:]],
+        "twice": [lines[0], *lines], "beyond the end": [*lines, (size, file, text, place)],
+        "no such text": [(slot, file, words, place), *rest], "last text": [(slot, file, words - 1, place), *rest],
+        "no such file": [(slot, 1 << 30, text, place), *rest], "none of main": rest,
+        "none of functions": [line for line in lines if line[0] < starts[1]],
+        **{f"none of {start}": [line for line in lines if line[0] != start] for start in starts[1:]},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["first", "second", "third"])
+def test_line_information_gets_the_kernels_verdict(name: str, oracle: Oracle) -> None:
+    found = load_object(ROOT / "tests" / "objfile" / "src" / "calls.o", program=name)
+    assert isinstance(found, Program)
+    btf = found.btf
+    variants = changed(list(btf.lines), sorted(btf.functions), len(btf.btf.strings), len(found))
+    second = next((slot + 1 for slot, insn in enumerate(found.insns) if insn.code == 0x18), None)
+    if second is not None:
+        variants["second half"] = sorted([*btf.lines, (second, *btf.lines[0][1:])])
+    refused = 0
+    with contextlib.closing(Loaded()) as held:
+        for what, lines in variants.items():
+            program = dataclasses.replace(found, btf=dataclasses.replace(btf, lines=tuple(lines)))
+            kernel, mine = parse(*held.log(program, 1)), ours(program, "root")
+            assert not difference(kernel, mine), (what, kernel, mine)
+            refused += bool(mine.errno)
+    assert refused >= 8

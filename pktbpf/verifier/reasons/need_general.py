@@ -39,6 +39,11 @@ _GENERAL: tuple[tuple[str, str, str, str], ...] = (
         "build the object with clang -g again",
     ),
     (
+        r"line_info",
+        "line_information", "line records in order, one where each function begins",
+        "build the object with clang -g again",
+    ),
+    (
         r"would lead to reference leak",
         "release", "nothing to be held here",
         "give it back before",
