@@ -1,4 +1,7 @@
-"""The user-space side of ring buffers, perf event arrays and queues: records out, records in."""
+"""The user-space side of ring buffers, perf event arrays and queues: records out, records in.
+
+What is read is gone afterwards unless the caller says otherwise; looking at a queue takes nothing out.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ def _position(m: Any, which: int) -> int:
 
 
 def records(m: Any, consume: bool = True) -> list[bytes]:
-    """Submitted records from the consumer position on, which moves behind them; discarded ones are skipped."""
+    """Submitted records from the consumer position on, up to the first that is still reserved; discarded ones are
+    passed over. consume: move the position behind them, which makes room; False leaves them for the next call."""
     _want(m, "RINGBUF", "records")
     base, mask = int(m.row[layout.VALUES_AT]), m.spec.max_entries - 1
     at, end = _position(m, _CONSUMER), _position(m, _PRODUCER)
@@ -75,7 +79,8 @@ def produce(m: Any, data: bytes, discard: bool) -> int:
 
 
 def events(m: Any, consume: bool = True) -> list[Event]:
-    """All events in the order they were put out; the buffer is empty then."""
+    """All events since the buffer was last emptied, in the order they were put out. consume: empty it; False leaves
+    them for the next call. What `lost` counts stays either way."""
     _want(m, "PERF_EVENT_ARRAY", "events")
     end = _position(m, 0)
     raw = ctypes.string_at(int(m.row[layout.AUX_AT]), end) if end else b""
@@ -90,12 +95,12 @@ def events(m: Any, consume: bool = True) -> list[Event]:
 
 
 def lost(m: Any) -> int:
-    """Events that found no room."""
+    """Events of a PERF_EVENT_ARRAY that found no room in the buffer since the map was made; 0 for other kinds."""
     return _position(m, 1) if m.kind == "PERF_EVENT_ARRAY" else 0
 
 
 def queued(m: Any) -> Iterator[bytes]:
-    """Values of a queue or stack in the order they would be popped."""
+    """Values of a queue or stack in the order they would be popped; they stay there."""
     head, tail, size = _position(m, 0), _position(m, 1), m.spec.max_entries + 1
     indices = [(tail + n) % size for n in range((head - tail) % size)]
     base = int(m.row[layout.VALUES_AT])
