@@ -1,6 +1,8 @@
 """Readers of what a program hands out while both sides run: records of ring buffers and perf events, in order.
 
-The same reader on both sides: it comes by after every chunk of packets, so a ring is full at the same packet on both.
+The readers of both sides come by after the same packets, so a ring buffer is full at the same packet on both. A perf
+ring of the kernel is smaller than our buffer of perf events; so that it does not lose what we keep, a program with one
+runs over few packets between two visits. What is lost all the same is counted.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pktbpf.kernel.perf_events import PerfReader
 from pktbpf.maps.face import Map
 
 OUTGOING = frozenset({"RINGBUF", "PERF_EVENT_ARRAY"})
+_STEP = 16  # packets between two visits: 32 KiB for the events of each
 _Taken = dict[str, dict[bytes, bytes]]
 
 
@@ -41,6 +44,11 @@ class Consumers:
             if spec.kind == "PERF_EVENT_ARRAY":
                 self._readers[name] = PerfReader(self._live[name].fd, spec.max_entries)
 
+    @property
+    def step(self) -> int | None:
+        """After how many packets at the latest to call `drain`; None for any number."""
+        return _STEP if any(spec.kind == "PERF_EVENT_ARRAY" for spec in self._specs.values()) else None
+
     def drain(self) -> None:
         """Take out what is there, on both sides."""
         for name, spec in self._specs.items():
@@ -61,6 +69,11 @@ class Consumers:
     def ours(self, number: int, name: str) -> Mapping[bytes, bytes]:
         """What our run `number` handed out."""
         return self._ours[number][name]
+
+    def lost(self, name: str) -> tuple[int, int]:
+        """Events that found no room, in the kernel's ring and in our buffer: (0, 0) but for a perf event array."""
+        reader = self._readers.get(name)
+        return (reader.lost, self._variants[0][name].lost) if reader is not None else (0, 0)
 
     def close(self) -> None:
         """Take the readers away."""

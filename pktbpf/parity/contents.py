@@ -52,11 +52,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """One map after the run. entries: those that hold anything on either side."""
+    """One map after the run. entries: those that hold anything on either side. lost: perf events that found no room,
+    in the kernel's ring and in our buffer; with any, events cannot be told apart by their number."""
 
     name: str
     kind: str
     entries: tuple[Entry, ...]
+    lost: tuple[int, int] = (0, 0)
 
     @property
     def differing(self) -> int:
@@ -77,7 +79,8 @@ def compare_maps(variants: Sequence[Mapping[str, Map]], loaded: Loaded, consumer
         if one.kind not in COMPARED or one.frozen:
             continue
         ours = [_ours(name, maps[name], consumers, number) for number, maps in enumerate(variants)]
-        found.append(Contents(name, one.kind, entries_of(_kernel(name, one, loaded, consumers, ours[0]), ours)))
+        entries = entries_of(_kernel(name, one, loaded, consumers, ours[0]), ours)
+        found.append(Contents(name, one.kind, entries, consumers.lost(name)))
     return tuple(found)
 
 
@@ -159,6 +162,8 @@ def lines(contents: tuple[Contents, ...]) -> list[str]:
         told = f"{one.differing:,} differing" if one.differing else "equal"
         if one.uncompared:
             told += f"; {one.uncompared:,} not compared whole, since they hang on the time or chance"
+        if any(one.lost):
+            told += f"; found no room: {one.lost[0]:,} in the kernel's ring, {one.lost[1]:,} in ours"
         what = {"RINGBUF": "records", "PERF_EVENT_ARRAY": "events"}.get(one.kind, "entries")
         nothing = "all zero" if one.kind.endswith("ARRAY") and what == "entries" else f"no {what}"
         held = f"{len(one.entries):,} {what}" if one.entries else nothing
@@ -204,6 +209,7 @@ def as_objects(contents: tuple[Contents, ...]) -> list[dict[str, Any]]:
             "type": one.kind.lower(),
             "differing": one.differing,
             "uncompared": one.uncompared,
+            "lost": {"kernel": one.lost[0], "pktbpf": one.lost[1]},
             "entries": [
                 {
                     "key": entry.key.hex(),

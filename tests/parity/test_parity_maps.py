@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from pktbpf.asm.extended_text import assemble
+from pktbpf.capture.batch import batch_of
+from pktbpf.capture.writer import open_writer
 from pktbpf.cli import cli
 from pktbpf.errors import KernelUnavailable
 from pktbpf.kernel import syscall
-from pktbpf.parity.compare import Comparison
+from pktbpf.kernel.unix_rig import UnixRig
+from pktbpf.parity.captures import verified_by_both
+from pktbpf.parity.compare import Comparison, Session
 from pktbpf.parity.contents import Contents, Entry, as_objects, entries_of, lines
 
 # Records that each object hands out over pcaps/web.pcap; what of them hangs on the time.
@@ -67,6 +74,44 @@ def test_variables_are_set_on_both_sides() -> None:
         assert done.exit_code == 0, done.output
         (samples,) = (one for one in json.loads(done.stdout)["maps"] if one["name"] == "samples")
         assert (len(samples["entries"]), samples["differing"]) == (count, 0)
+
+
+def put_out(events: int) -> str:
+    """Hands out the whole packet so many times, and accepts it."""
+    one = ["r1 = r6", "r2 = map[out] ll", "r4 = r10", "r4 += -8", "r5 = 8", "r3 = r7", "call bpf_perf_event_output"]
+    lines = ["r6 = r1", "r7 = *(u32 *)(r1 +0)", "r7 <<= 32", "r1 = 0xffffffff ll", "r7 |= r1", "r1 = 0"]
+    lines += ["*(u64 *)(r10 -8) = r1", *one * events, "r0 = -1", "exit"]
+    return "\n".join([".map out PERF_EVENT_ARRAY key_size=4 value_size=4 max_entries=128", *lines, ""])
+
+
+def test_a_reader_keeps_up_with_a_long_run() -> None:
+    """More than any ring holds, a little at a time: the same events on both sides."""
+    with UnixRig() as rig, Session(verified_by_both(assemble(put_out(1)), rig), rig) as session:
+        total = session.run([bytes([n % 256]) * 1000 for n in range(2000)]) + session.contents()
+    assert (total.pairs, total.differing) == (2000, ())
+    (out,) = total.maps
+    assert (len(out.entries), out.differing, out.lost) == (2000, 0, (0, 0))
+
+
+def test_events_that_find_no_room_are_reported(tmp_path: Path) -> None:
+    """What the kernel's ring has no room for from a single packet is counted, shown, and an error."""
+    program, size = put_out(40), 20_000
+    with UnixRig() as rig, Session(verified_by_both(assemble(program), rig), rig) as session:
+        total = session.run([bytes(size)]) + session.contents()
+    (out,) = total.maps
+    there = sum(entry.kernel is not None for entry in out.entries)
+    assert out.lost == (40 - there, 0)
+    assert 0 < there < 40
+    assert f"; found no room: {40 - there} in the kernel's ring, 0 in ours" in lines((out,))[1]
+    source, capture = tmp_path / "loud.s", tmp_path / "long.pcap"
+    source.write_text(program)
+    with open_writer(capture, linktype=1) as writer:
+        packets = batch_of([bytes(size)])
+        writer.write(packets, np.arange(1), packets.caplen)
+    done = CliRunner().invoke(cli, ["parity", str(capture), "-F", str(source), "--format", "json"])
+    assert done.exit_code == 3, done.output
+    assert f"map out: events found no room, {40 - there} in the live kernel's ring and 0 in ours" in done.stderr
+    assert json.loads(done.stdout)["maps"][0]["lost"] == {"kernel": 40 - there, "pktbpf": 0}
 
 
 def test_a_difference_is_shown_first_and_counted() -> None:
