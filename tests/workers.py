@@ -1,7 +1,7 @@
 """Long comparisons on every processor: a script of the tests as one process per processor, each with its seeds.
 
 The test calls `share`; the script calls `work` with a function that looks at one seed. A process stays on its
-processor, stops at its first difference and says which seed that was.
+processor, stops at its first difference and says which seed that was. None outlives the test, however that ends.
 """
 
 from __future__ import annotations
@@ -10,31 +10,47 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+BASE, PER_SEED = 600.0, 1.0  # seconds: what a process may take, several times what it does on a loaded machine
 
-def share(script: Path, seeds: range, *arguments: str) -> int:
-    """How many seeds were compared in all processes; AssertionError with the report of each that found a difference."""
+
+def share(script: Path, seeds: range, *arguments: str, seconds: float | None = None) -> int:
+    """How many seeds were compared in all processes; AssertionError with the report of each that found a difference,
+    failed, or was not done in time. seconds: for the longest part, by default what its seeds allow for."""
     cpus = sorted(os.sched_getaffinity(0))
     size = -(-len(seeds) // len(cpus))
-    running = []
-    for number, cpu in enumerate(cpus):
-        part = seeds[number * size : (number + 1) * size]
-        command = [sys.executable, str(script), str(cpu), str(part.start), str(part.stop), *arguments]
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-    answers = [process.communicate() for process in running]
-    problems = []
-    compared = 0
-    for (out, err), process in zip(answers, running, strict=True):
-        if process.returncode:
-            problems.append(f"{' '.join(map(str, process.args))}\n{err}")  # type: ignore[arg-type]
-            continue
-        answer = json.loads(out.splitlines()[-1])
-        compared += answer["compared"]
-        problems += [answer["difference"]] if answer["difference"] else []
+    deadline = time.monotonic() + (BASE + PER_SEED * size if seconds is None else seconds)
+    running: list[subprocess.Popen[str]] = []
+    try:
+        for number, cpu in enumerate(cpus):
+            part = seeds[number * size : (number + 1) * size]
+            command = [sys.executable, str(script), str(cpu), str(part.start), str(part.stop), *arguments]
+            running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        answers = [_answer(process, deadline) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    problems = [difference for _, difference in answers if difference]
     assert not problems, "\n".join(problems)
-    return compared
+    return sum(compared for compared, _ in answers)
+
+
+def _answer(process: subprocess.Popen[str], deadline: float) -> tuple[int, str]:
+    """(seeds compared, what is wrong). A message has the command line, and so the seeds: the first, and that behind
+    the last."""
+    command = " ".join(map(str, process.args))  # type: ignore[arg-type]
+    try:
+        out, err = process.communicate(timeout=max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        return 0, f"{command}\nnot done in time"
+    if process.returncode:
+        return 0, f"{command}\n{err}"
+    answer = json.loads(out.splitlines()[-1])
+    return answer["compared"], answer["difference"]
 
 
 def work(compare: Callable[[int, int], str | None]) -> None:
