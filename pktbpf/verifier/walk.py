@@ -73,21 +73,13 @@ class Walk:
         self.profile = profile
         self.domain = profile.domain
         self.words = Words(profile)
-        self.privilege = privilege
         self.gpl = gpl
         self.cpus = cpus
         self.log = log
         self.kernel = kernel
         self._own: dict[int, Kernel] = {}
         self.variables = variables
-        perfmon = privilege == "root"
-        self.capable = privilege != "none"
-        self.leaks_pointers = self.reads_unwritten_stack = self.bypass_v1 = self.bypass_v4 = perfmon
-        self.always_precise = not self.capable
-        self.unknown = UNKNOWN if self.capable else UNKNOWN_PRECISE
-        self.zero = Reg(SCALAR, precise=self.always_precise)
-        self.unset = UNSET
-        self.gone = self.unknown if perfmon else UNSET
+        self._grant(privilege)
         size = len(self.insns)
         self.nospec = bytearray(size)
         self.nospec_result = bytearray(size)
@@ -116,6 +108,18 @@ class Walk:
         self.explored = Explored(self)
         self.state: State
         self.regs: list[Reg]
+
+    def _grant(self, privilege: str) -> None:
+        """What the privilege allows, and the values that follow from it."""
+        self.privilege = privilege
+        perfmon = privilege == "root"
+        self.capable = privilege != "none"
+        self.leaks_pointers = self.reads_unwritten_stack = self.bypass_v1 = self.bypass_v4 = perfmon
+        self.always_precise = not self.capable
+        self.unknown = UNKNOWN if self.capable else UNKNOWN_PRECISE
+        self.zero = Reg(SCALAR, precise=self.always_precise)
+        self.unset = UNSET
+        self.gone = self.unknown if perfmon else UNSET
 
     # ---- ids, links, history
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pktbpf.abi.helpers import BY_ID, helper_name
-from pktbpf.verifier.reasons.need_memory import size_need, size_zero
+from pktbpf.verifier.reasons.need_bounds import size_need, size_zero
 from pktbpf.verifier.reasons.scene import Need, Remedy, Scene
 from pktbpf.verifier.state import DYNPTR_BYTE, ITER_BYTE, SCALAR, STACK, spilled
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pktbpf.verifier.reasons import words
-from pktbpf.verifier.reasons.need_memory import addition, has_size, index_remedy, size_need
+from pktbpf.verifier.reasons.need_bounds import addition, has_size, index_remedy, size_need
 from pktbpf.verifier.reasons.scene import Need, Remedy, Scene
 from pktbpf.verifier.state import DYNPTR_BYTE, INVALID, SPILL, STACK, STACK_LIMIT, Frame
 

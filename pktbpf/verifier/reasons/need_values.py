@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pktbpf.verifier.reasons import words
-from pktbpf.verifier.reasons.need_memory import bound_remedy
+from pktbpf.verifier.reasons.need_bounds import bound_remedy
 from pktbpf.verifier.reasons.origin import same_value
 from pktbpf.verifier.reasons.scene import Need, Remedy, Scene
 from pktbpf.verifier.state import CTX, SCALAR, STACK
