@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import pktbpf
-from pktbpf.engine import NAMES, image, interpreter
+from pktbpf.engine import NAMES, image, loop
 from pktbpf.engine import get as get_engine
 from pktbpf.isa.extended import ROWS, Row
 
-SOURCE = Path(inspect.getfile(interpreter)).read_text()
+SOURCE = Path(inspect.getfile(loop)).read_text()
 LOOP = next(n for n in ast.parse(SOURCE).body if isinstance(n, ast.FunctionDef) and n.name == "run_batch")
 # Names that hold uint64 in the loop; a bare literal beside one makes numba compute in int64 without a word.
 UNSIGNED = {
@@ -44,7 +44,7 @@ def test_every_operation_has_a_branch(name: str) -> None:
     last_ones = {"JSLE64", "JSLE32"}  # what remains when every other test has failed
     assert name in compared | last_ones
     if name not in last_ones:
-        assert getattr(interpreter, name) == image.OP[name]
+        assert getattr(loop, name) == image.OP[name]
 
 
 def test_no_bare_literal_meets_an_unsigned_value() -> None:
