@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pktbpf.verifier.state import (
     BASE,
@@ -25,8 +25,7 @@ _NAMES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """kind: the memory an instruction touches on every path ("ctx", "stack", "map_value", "map_key", "mem", "sock",
     "other", or "mixed"), or what some path touches: "kernel" memory, a read of which gives 0 where the pointer leads
     nowhere, or the structure of a "map". offset: its constant offset there, None where it varies. size: bytes.

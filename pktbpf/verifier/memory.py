@@ -51,6 +51,8 @@ def check_alignment(walk: Walk, reg: Reg, offset: int, size: int, strict: bool) 
     """Stack accesses, and others where the instruction demands it, must be aligned."""
     if size == 1 or not (strict or reg.kind == STACK):
         return
+    if not (reg.v[1] or (reg.v[0] + reg.off + offset) & (size - 1)):
+        return
     place = tnum.add((reg.v[0], reg.v[1]), tnum.exact(reg.off + offset))
     if (place[0] | place[1]) & (size - 1):
         word = _WORD.get(reg.kind, "")

@@ -83,7 +83,7 @@ def exact(value: int) -> Scalar:
 
 def is_exact(s: Scalar) -> bool:
     """Whether bits and all ranges name one value; bits alone can be known while the ranges contradict each other."""
-    return not s[1] and s[4] == s[5] == s[0] and s[2] == s[3] and s[8] == s[9] and s[6] == s[7]
+    return not s[1] and s == exact(s[0])
 
 
 ZERO = exact(0)
@@ -217,6 +217,8 @@ def sync(s: Scalar, reach: Reach = NEWEST) -> Scalar:
 
 def consistent(s: Scalar) -> bool:
     """Whether ranges are not empty and agree with bits that are fully known (the kernel's invariants)."""
+    if s is UNKNOWN or is_exact(s):
+        return True
     value, mask, slo, shi, ulo, uhi, slo32, shi32, ulo32, uhi32 = s
     if slo > shi or ulo > uhi or slo32 > shi32 or ulo32 > uhi32:
         return False

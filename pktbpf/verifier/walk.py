@@ -8,6 +8,7 @@ Mirrors do_check and do_check_common.
 from __future__ import annotations
 
 import errno
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pktbpf.isa.extended import Insn
@@ -101,8 +102,6 @@ class Walk:
         self.facts: Facts | None = Facts()
         self.ops: list[Op] = decode(self.insns, self.always_precise)
         self.live = StackLiveness(layout, log)
-        self.touched = [touched_registers(insn) for insn in self.insns]
-        self.stores = [insn.code & 7 in (2, 3) for insn in self.insns]
         self.has_fastcall = any(layout.fastcall)
         self.pending: list[tuple[State, int, int, int]] = []
         self.explored = Explored(self)
@@ -120,6 +119,16 @@ class Walk:
         self.zero = Reg(SCALAR, precise=self.always_precise)
         self.unset = UNSET
         self.gone = self.unknown if perfmon else UNSET
+
+    @cached_property
+    def touched(self) -> list[int]:
+        """What searches back ask of each instruction, most often none: see touched_registers."""
+        return [touched_registers(insn) for insn in self.insns]
+
+    @cached_property
+    def stores(self) -> list[bool]:
+        """Which instructions write memory."""
+        return [insn.code & 7 in (2, 3) for insn in self.insns]
 
     # ---- ids, links, history
 
