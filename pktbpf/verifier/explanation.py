@@ -117,7 +117,9 @@ class VerifierRefused(ProgramRefused):
     """A refusal of the verifier, explained. see: the command that shows the explanation, empty where there is none."""
 
     def __init__(self, number: int, explanation: Explanation, *, log: str, see: str = ""):
-        reason = explanation.lines[0]
+        reason = explanation.lines[0] or "refused without a word"
+        if not explanation.lines[0] and explanation.need is not None:
+            reason = f"needs {explanation.need.requires}, of which the kernel says nothing"
         super().__init__(number, explanation.insn, reason, hint=explanation.remedy.text, log=log)
         if see:
             self.args = (f"{self.args[0]}; `{printable(see)}` shows why",)

@@ -15,13 +15,13 @@ from verifier_maps import TYPES
 from verifier_oracle import KFUNCS, MAPS, Sample, Verdict, kernel_types
 from verifier_types import FUNCTIONS, TABLE
 
-from pktbpf.errors import ProgramRefused
 from pktbpf.isa.extended import Insn
 from pktbpf.objfile.btf_info import function_info
 from pktbpf.objfile.kernel_btf import running_symbols
 from pktbpf.objfile.values import ProgramBtf
 from pktbpf.program import Program
 from pktbpf.verifier import verify
+from pktbpf.verifier.explanation import VerifierRefused
 from pktbpf.verifier.profile import NEWEST
 
 FOLDER = Path(__file__).parent.parent / "cases" / "verifier"
@@ -61,8 +61,8 @@ def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True, kernel: s
             made(insns, gpl=gpl), privilege=privilege, kernel=kernel, kernel_btf=kernel_types(),
             kernel_symbols=running_symbols(),
         )  # fmt: skip
-    except ProgramRefused as refused:
-        return Verdict(refused.errno, refused.insn, refused.reason)
+    except VerifierRefused as refused:
+        return Verdict(refused.errno, refused.insn, refused.explanation.lines[0])
     return Verdict(0)
 
 

@@ -248,7 +248,10 @@ class Oracle:
     """The kernel. `verdict` answers for "root" and, inside `unprivileged()`, for "none"."""
 
     def __init__(self) -> None:
-        self.types = load_table(_bpf)
+        # Far from the small numbers that a program may write as the descriptor of a table of types: it has none.
+        near = load_table(_bpf)
+        self.types = fcntl.fcntl(near, fcntl.F_DUPFD_CLOEXEC, 800)
+        os.close(near)
         self.fds = [create_map(spec, self.types) for spec, _ in MAPS]
         self._child: tuple[int, int, int] | None = None
 

@@ -19,6 +19,7 @@ from pktbpf.verifier.tnum import M32, M64
 if TYPE_CHECKING:
     from pktbpf.verifier.walk import Walk
 
+_DEEPER = {"call": 1, "callback": 1, "return": -1}
 _LONGEST_ROUND = 64  # branches in one round of a loop that is folded
 _SIGN = {0x10: "==", 0x20: ">", 0x30: ">=", 0x40: "&", 0x50: "!=", 0x60: "s>", 0x70: "s>=", 0xA0: "<", 0xB0: "<=",
          0xC0: "s<", 0xD0: "s<="}  # fmt: skip
@@ -113,13 +114,17 @@ def _back_to_checkpoint(walk: Walk, state: State, index: int, out: list[int]) ->
 
 
 def steps(walk: Walk, path: Sequence[int]) -> list[Step]:
-    """The path with call depths and with how each instruction led to the next."""
+    """The path with call depths and with how each instruction led to the next. Equal steps are the same object."""
     out: list[Step] = []
+    known: dict[tuple[int, int, int], Step] = {}
     depth = 0
     for index, following in pairwise(path):
-        how = _how(walk, index, following)
-        out.append(Step(index, depth, how))
-        depth += {"call": 1, "callback": 1, "return": -1}.get(how, 0)
+        place = index, following, depth
+        step = known.get(place)
+        if step is None:
+            step = known[place] = Step(index, depth, _how(walk, index, following))
+        out.append(step)
+        depth += _DEEPER.get(step.how, 0)
     if path:
         out.append(Step(path[-1], depth, "last"))
     return out
