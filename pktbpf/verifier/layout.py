@@ -19,6 +19,7 @@ from pktbpf.isa import extended
 from pktbpf.isa.extended import Insn
 from pktbpf.verifier.errors import invalid, refuse
 from pktbpf.verifier.profile import Profile
+from pktbpf.verifier.scalar import signed32
 
 MAX_SUBPROGS = 256
 HELPERS_WITH_CALLBACK = {164, 180, 181, 209}  # for_each_map_elem, find_vma, loop, user_ringbuf_drain
@@ -166,7 +167,7 @@ class Layout:
             if code & 7 in (5, 6) and code & 0xF0 not in (0x80, 0x90):
                 target = index + (jump_distance(insn) if self.rules.long_goto else insn.off) + 1
                 if not function.start <= target < function.end:
-                    invalid(f"jump out of range from insn {index} to {target}", insn=index)
+                    invalid(f"jump out of range from insn {index} to {signed32(target)}", insn=index)
             if index == function.end - 1:
                 if code not in (0x95, 0x05, 0x06):
                     invalid("last insn is not an exit or jmp", insn=index)

@@ -80,13 +80,12 @@ class FunctionTypes:
         insns, starts = self.layout.insns, [function.start for function in self.layout.functions]
         before, number = 0, 0
         for record, (slot, file, text, _) in enumerate(self.lines):
-            name = f"line_info[{record}]"
             if (record and slot <= before) or slot >= len(insns):
-                invalid(f"Invalid {name}.insn_off:{slot} (prev_offset:{before} prog->len:{len(insns)})")
+                invalid(f"Invalid line_info[{record}].insn_off:{slot} (prev_offset:{before} prog->len:{len(insns)})")
             if not insns[slot].code:
-                invalid(f"Invalid insn code at {name}.insn_off")
+                invalid(f"Invalid insn code at line_info[{record}].insn_off")
             if self.strings is not None and max(file, text) >= self.strings:
-                invalid(f"Invalid {name}.line_off or .file_name_off")
+                invalid(f"Invalid line_info[{record}].line_off or .file_name_off")
             if number < len(starts):
                 if slot > starts[number]:
                     invalid(f"missing bpf_line_info for func#{number}")
