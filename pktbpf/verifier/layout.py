@@ -60,7 +60,6 @@ class Function:
     stack: int = 0
     callback: bool = False
     async_callback: bool = False
-    last_exit: int = 0
     fastcall_offset: int = 0
     keeps_fastcall_stack: bool = False
     removed: bool = False
@@ -162,8 +161,6 @@ class Layout:
                 function.tail_call = True
             if is_packet_load(insn):
                 function.ld_abs = True
-            if code == 0x95:
-                function.last_exit = index
             if code & 7 in (5, 6) and code & 0xF0 not in (0x80, 0x90):
                 target = index + (jump_distance(insn) if self.rules.long_goto else insn.off) + 1
                 if not function.start <= target < function.end:
@@ -221,8 +218,7 @@ class Layout:
     def _successors(self, index: int) -> tuple[int, ...]:
         insn = self.insns[index]
         code = insn.code
-        if is_packet_load(insn) or (is_call(insn, 0) and insn.imm == TAIL_CALL):
-            return index + 1, self.functions[self.function_at(index)].last_exit
+        # Ways out of a function in a packet load or a tail call are walked, but 6.18 does not follow them here.
         if code & 7 in (5, 6):
             operation = code & 0xF0
             if operation == 0x90:

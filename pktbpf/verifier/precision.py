@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pktbpf.isa.extended import Insn
 from pktbpf.verifier.errors import Refusal
-from pktbpf.verifier.layout import is_call
+from pktbpf.verifier.layout import TAIL_CALL, is_call
 from pktbpf.verifier.state import DST_STACK, SCALAR, SRC_STACK, State, Step, spilled, spilled_scalar
 
 if TYPE_CHECKING:
@@ -380,6 +380,10 @@ def _jump(walk: Walk, insn: Insn, index: int, following: int, step: Step | None,
         regs[wanted.frame] &= ~1
         if regs[wanted.frame] & _ARGS:
             _bug(f"backtracking call unexpected regs {regs[wanted.frame]:x}")
+        leaves = is_call(insn, 0) and insn.imm == TAIL_CALL and following - index != 1
+        if leaves and walk.profile.returns_from_tail_calls:
+            # The caller went on from here, as behind an exit.
+            wanted.enter()
         return True
     if operation == 0x90:
         _function_exit(walk, following, wanted)

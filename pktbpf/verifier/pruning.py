@@ -222,14 +222,17 @@ class Explored:
         self._clean(bucket, index, current)
         plain = not (forced or walk.insns[index].code == MAY_GOTO or walk.layout.callback[index])
         count = 0
+        loop = False
         for state in bucket[:]:
             count += 1
             if state.insn != index:
                 continue
             if state.branches:
-                found = loop = False
+                found = False
                 if not plain or maybe_looping(state, current):
-                    found, loop = self._unfinished(state, current, index)
+                    # A callback that came back leaves what the finished checkpoint before it in the list said.
+                    found, again = self._unfinished(state, current, index)
+                    loop = loop if again is None else again
                 if not found and not forced and jumps < 20 and insns < 100:
                     keep = False
             else:
@@ -247,12 +250,13 @@ class Explored:
             self._keep(bucket, current, index)
         return False
 
-    def _unfinished(self, state: State, current: State, index: int) -> tuple[bool, bool]:
-        """A checkpoint on the current path itself: the end of a loop that converges, or one that never ends."""
+    def _unfinished(self, state: State, current: State, index: int) -> tuple[bool, bool | None]:
+        """A checkpoint on the current path itself: the end of a loop that converges, or one that never ends. Whether
+        it covers the current state, and whether a loop closes there, None where that says nothing new."""
         walk = self.walk
         frame = state.frames[-1]
         if frame.async_callback and frame.async_entries != current.frames[-1].async_entries:
-            return False, False
+            return False, None
         if (
             walk.insns[index].code == MAY_GOTO
             and state.may_goto != current.may_goto
@@ -261,9 +265,9 @@ class Explored:
             return True, True
         if walk.layout.force[index] and index in walk.layout.kfuncs:
             same = equal(walk, state, current, RANGE_WITHIN) and iterators.is_active(current.frames)
-            return same, same
+            return same, True if same else None
         if walk.layout.callback[index] and walk.profile.callback_rounds:
-            return equal(walk, state, current, RANGE_WITHIN), False
+            return equal(walk, state, current, RANGE_WITHIN), None
         if (
             maybe_looping(state, current)
             and equal(walk, state, current, EXACT)
@@ -276,7 +280,7 @@ class Explored:
                 f"infinite loop detected at insn {index}", f"cur state:{frame_text(current, last)}",
                 f"old state:{frame_text(state, last)}", insn=index,
             )  # fmt: skip
-        return False, False
+        return False, None
 
     def _hit(self, state: State, current: State, index: int, loop: bool) -> None:
         walk = self.walk

@@ -67,7 +67,7 @@ ROWS: tuple[Rule, ...] = (
     Rule("tracks_swaps", "6.18", "byte swaps keep what is known of single bits", "6.12 verifier.c check_alu_op; asked", ()),
     Rule("forks_masks", "6.18", "a mask of a value that is 0 or -1 is checked for both", "6.12 verifier.c maybe_fork_scalars; asked", ("6.12",)),
     Rule("single_value", "6.18", "a range and known bits that have one number in common give that number", "6.12 verifier.c reg_bounds_sync; asked", ()),
-    Rule("upper_shift", "6.19", "a left shift by 32 keeps the signed range of a negative lower half", "6.12 verifier.c scalar_min_max_lsh; asked", ("6.12",)),
+    Rule("upper_shift", "6.18", "a left shift by 32 keeps the signed range of a negative lower half", "6.12 verifier.c scalar_min_max_lsh; asked", ("6.12",)),
     # ---- copies of a value
     Rule("half_copies", "6.6", "a 32-bit copy of a value below 2**32 stays linked with it", "6.1, 6.12 verifier.c check_alu_op; asked; since: memory"),
     Rule("linked_sums", "6.11", "a copy with a constant added stays linked, by 64-bit additions", "6.1, 6.12 verifier.c adjust_reg_min_max_vals; asked; since: memory"),

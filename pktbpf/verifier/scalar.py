@@ -44,7 +44,7 @@ class Reach:
     joined_products: bool = True
     negation: bool = True
     apart_bits: bool = True
-    upper_shift: bool = False
+    upper_shift: bool = True
     ranges: bool = True
     halves_from_wide: bool = True
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pktbpf.abi import helpers
 from pktbpf.abi.kfuncs import ITERATOR_SLOTS
 from pktbpf.isa.extended import Insn
+from pktbpf.isa.fields import CMPXCHG, LOAD_ACQ
 from pktbpf.verifier.layout import is_call
 from pktbpf.verifier.state import MAP_PTR, STACK, Reg
 
@@ -44,8 +45,11 @@ def touched(walk: Walk, index: int) -> tuple[int, int]:
         regs |= 1 << insn.src
     if kind not in (1, 2, 3):
         return regs, 0
-    if kind == 1:
+    atomic = insn.imm if insn.code & 0xE7 == 0xC3 else 0
+    if kind == 1 or atomic == LOAD_ACQ:
         return regs, _span(walk.regs[insn.src], insn.off, 0)
+    if atomic == CMPXCHG:
+        regs |= 1
     return regs, _span(walk.regs[insn.dst], insn.off, _SIZES[insn.code & 0x18])
 
 

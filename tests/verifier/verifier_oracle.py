@@ -69,6 +69,7 @@ _NOTE = re.compile(
     r"|(Expected|cannot pass).*dynptr"
 )
 _GLOBAL_NOTE = re.compile(r"Func#\d+ \('\w+'\) is (global and assumed valid|safe for any)|Validating ")
+_SEARCH = re.compile(r"verifier bug: (backtracking (?!misuse)|(static|global) subprog |callback |subprog e)")
 _NOISE = ("processed ", "verification time", "stack depth ")
 
 
@@ -202,6 +203,8 @@ def parse(number: int, log: str) -> Verdict:
         # What does not fit a static function's types is only noted.
         while len(rest) > 1 and _NOTE.match(rest[0]):
             del rest[0]
+    if rest and _SEARCH.match(rest[0]):
+        insn = None  # also where paths join, before the instruction there is shown
     return Verdict(number, insn, rest[0] if rest else "", log)
 
 
