@@ -270,8 +270,10 @@ def _tell_contradictions(walk: Walk, log: Watcher, op: Op, dst: Reg, src: Reg) -
         return
     settle = scalar.sync
     if op.reg and op.dst == op.src:
-        same = compare.unchecked_same(op.name, op.bits, dst.v, settle)
-        found = list(zip(("true_reg1", "false_reg1"), same, strict=True))
+        # One place under two names: the second time it is looked at as the first time left it.
+        found = []
+        for side, v in zip(("true", "false"), compare.unchecked_same(op.name, op.bits, dst.v, settle), strict=True):
+            found += [(f"{side}_reg1", v), (f"{side}_reg2", scalar.checked(v))]
     else:
         names = ("true_reg1", "true_reg2", "false_reg1", "false_reg2")
         found = list(zip(names, compare.unchecked(op.name, op.bits, dst.v, src.v, settle), strict=True))

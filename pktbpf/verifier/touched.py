@@ -16,6 +16,7 @@ from pktbpf.abi.kfuncs import ITERATOR_SLOTS
 from pktbpf.isa.extended import Insn
 from pktbpf.isa.fields import CMPXCHG, LOAD_ACQ
 from pktbpf.verifier.layout import is_call
+from pktbpf.verifier.scalar import signed64
 from pktbpf.verifier.state import MAP_PTR, STACK, Reg
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _span(reg: Reg, offset: int, size: int) -> int:
     """The slot of the lowest byte behind a stack pointer; for a store at a place that varies all that it may hit."""
     if reg.kind != STACK:
         return 0
-    low = reg.off + offset + reg.v[2]
+    low = reg.off + offset + (reg.v[2] if reg.v[1] else signed64(reg.v[0]))
     high = reg.off + offset + reg.v[3] + size - 1 if size and reg.v[1] else low
     first, last = (-high - 1) >> 3, (-low - 1) >> 3
     return sum(1 << slot for slot in range(max(first, 0), min(last, _DEEPEST) + 1))

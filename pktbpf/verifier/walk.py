@@ -280,6 +280,9 @@ class Walk:
         frame = Frame(-1, 0, 0, self.unset)
         frame.regs[1] = Reg(CTX)
         self.start(0, frame)
+        types = self.types.of(0)
+        if types is not None and types.problem is not None:
+            self.note(types.problem[1])
         self.run()
 
     def run(self) -> None:
