@@ -19,14 +19,15 @@ from pktbpf.cli._traces import tracer, tracing_options
 def command(numbers: tuple[int, ...], everything: bool, form: str, **options: Any) -> None:
     """Say why packets were accepted or rejected.
 
-    A test decided when the verdict would have been another had it come out the other way.
+    A test decided when the verdict would have been another had it come out the other way. A returned value that was
+    computed is named with what it was computed from.
 
     \b
     Examples:
       pktbpf why web.pcap --filter 'tcp port 80' --packet 25
       pktbpf why web.pcap --filter filters/http-get.bpf
     """
-    from pktbpf.explain.why import reason, sentence
+    from pktbpf.explain.why import reason, returned, sentence
 
     walk = tracer(options)
     for number, trace in walk.some(numbers) if numbers else walk.traces():
@@ -37,6 +38,7 @@ def command(numbers: tuple[int, ...], everything: bool, form: str, **options: An
         steps = reason(trace).all if everything else reason(trace).deciding
         click.echo(json.dumps({
             "packet": number, "accepted": trace.accepted, "verdict": trace.verdict, "why": said,
+            "computed": returned(trace) if trace.computed else None,
             "tests": [
                 {"instruction": s.slot, "text": s.text, "test": s.condition.text(trace.dissection)}
                 for s in steps if s.condition is not None

@@ -148,6 +148,8 @@ def trace_classic(
             next(walk)
         except (Returned, LoadFailed, Faulted) as stop:
             _end(trace, stop)
+            if isinstance(stop, Returned):
+                trace.returned = origins.a if row.name == "RET_A" else Const(stop.value)
             trace.steps.append(_step(trace, number, insn, before, before, reads, None, _last(trace), lines(number)))
             break
         after = registers(machine, classic)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from pktbpf.asm import extended_print
 from pktbpf.engine.base import Fault
+from pktbpf.explain.answers import call_name
 from pktbpf.explain.core import Core, Stop
-from pktbpf.explain.origins import LOOKUP, Origins, call_name
+from pktbpf.explain.origins import LOOKUP, Origins
 from pktbpf.explain.steps import Step, Trace
 from pktbpf.isa.extended import Insn, Kind, Row, is_wide
 from pktbpf.maps import registry as _registry
@@ -39,6 +40,8 @@ def trace_extended(trace: Trace, core: Core, limit: int = LIMIT) -> Trace:
         last = trace.steps[-1]
         if last.text.startswith(("r0 = *(u8 *)skb", "r0 = *(u16 *)skb", "r0 = *(u32 *)skb")):
             trace.ending = "a packet load outside of the packet ends the program with 0"
+    if trace.fault is Fault.NONE and not trace.ending and not trace.omitted:
+        trace.returned = origins.regs[0]
     trace.world = core.world
     slots = _branch_slots(trace, core)
     trace.rerun = lambda step: _rerun(core, slots, step)

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from pktbpf.abi import context
-from pktbpf.abi.helpers import helper_name
 from pktbpf.engine.reference_extended import compare
 from pktbpf.engine.reference_packet import Faulted, LoadFailed, Packet
+from pktbpf.explain.answers import helper_answer, kfunc_answer
 from pktbpf.explain.classic_trace import OPERATORS, packet_read, position
 from pktbpf.explain.fields import Dissection
 from pktbpf.explain.steps import Read
-from pktbpf.explain.values import UNKNOWN, Bytes, Condition, Const, Expr, Named, Op, combine, describe
+from pktbpf.explain.values import UNKNOWN, Bytes, Condition, Const, Expr, Named, Op, combine, describe, mixed
 from pktbpf.isa.extended import Insn, Kind, Row
-from pktbpf.program import INTERNAL_NAMES
 
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
-_STACK, _CONTEXT, _FIRST_MAP = 1, 2, 16
+_STACK, _CONTEXT, _PACKET, _FIRST_MAP = 1, 2, 4, 16
+_SAVED = slice(6, 10)  # registers that a function of the program gives back as it found them
 _OBJECT = 24  # bytes of the largest iterator or dynptr
 _MAP_POINTER = 1 << 62
 LOOKUP, LOAD_BYTES, LOAD_RELATIVE = 1, 26, 68
@@ -33,6 +33,8 @@ class Origins:
         self.regs[1], self.regs[10] = Named("ctx"), Named("fp")
         self._bytes: dict[int, int] = {}  # stack offset -> index in the frame
         self._spilled: dict[tuple[int, int], Expr] = {}
+        # Of functions and callbacks that run: r6 to r9 of the caller, and what r0 will be after a callback.
+        self._callers: list[tuple[list[Expr], Expr | None]] = []
 
     def map_name(self, number: int) -> str:
         """The map's name, empty for a number that is none."""
@@ -54,6 +56,9 @@ class Origins:
             offset = insn.imm + (regs[insn.src] if row.operation == "IND" else 0)
             return self._packet(offset, row.size)
         if row.kind is Kind.LOAD:
+            address = (regs[insn.src] + insn.off) & _U64
+            if address >> 32 == _PACKET:
+                return self._slice(address & _U32, row.size)
             return self._context(insn, row, regs)
         if row.kind is Kind.CALL and row.name == "CALL_HELPER" and insn.imm in (LOAD_BYTES, LOAD_RELATIVE):
             return self._load_bytes(insn.imm, regs)
@@ -65,6 +70,12 @@ class Origins:
             return [] if at is None else [packet_read(self.dissection, at, size, self.packet.load(offset, size))]
         except (LoadFailed, Faulted):
             return []
+
+    def _slice(self, offset: int, size: int) -> list[Read]:
+        """Packet bytes read through an address that a dynptr gave."""
+        at = self.packet.base + offset
+        data = self.packet.buffer[at : at + size]
+        return [packet_read(self.dissection, at, size, int.from_bytes(data, "big"))] if len(data) == size else []
 
     def _context(self, insn: Insn, row: Row, regs: tuple[int, ...]) -> list[Read]:
         address = (regs[insn.src] + insn.off) & _U64
@@ -116,6 +127,9 @@ class Origins:
         b = (regs[insn.src] if row.reg else insn.imm & _U64) & mask
         left, right = self.regs[insn.dst], self.regs[insn.src] if row.reg else Const(b)
         holds = compare(row.operation, a, b, row.bits)
+        if row.operation.startswith("JS") and row.operation != "JSET":
+            a, b = _signed(a, row.bits), _signed(b, row.bits)
+            left, right = self.regs[insn.dst], self.regs[insn.src] if row.reg else Const(b)
         if row.reg and isinstance(right, Const):
             right = Const(b)
         match left, right:
@@ -159,6 +173,9 @@ class Origins:
                     self._kernel_call(kfunc, regs)
                 else:
                     self._call(insn, row, regs, after)
+            case Kind.EXIT if self._callers and after[10] != regs[10]:
+                self.regs[_SAVED], answer = self._callers.pop()
+                self.regs[0] = self.regs[0] if answer is None else answer
             case _:
                 pass
 
@@ -174,8 +191,12 @@ class Origins:
             self.regs[insn.dst] = operand
         elif row.operation in OPERATORS:
             self.regs[insn.dst] = _narrow(combine(OPERATORS[row.operation], self.regs[insn.dst], operand))
+        elif row.operation == "NEG":
+            self.regs[insn.dst] = combine("-", Const(0), self.regs[insn.dst])
+        elif row.operation.startswith("MOV"):  # sign-extending
+            self.regs[insn.dst] = mixed(operand)
         else:
-            self.regs[insn.dst] = UNKNOWN
+            self.regs[insn.dst] = mixed(self.regs[insn.dst], operand)
 
     def _swap(self, insn: Insn, row: Row) -> None:
         value = self.regs[insn.dst]
@@ -186,12 +207,14 @@ class Origins:
         elif isinstance(value, Named) and value.name in _NETWORK_ORDER:
             self.regs[insn.dst] = Named(_NETWORK_ORDER[value.name])
         else:
-            self.regs[insn.dst] = UNKNOWN
+            self.regs[insn.dst] = mixed(value)
 
     def _load(self, insn: Insn, row: Row, regs: tuple[int, ...], reads: list[Read]) -> Expr:
+        address = (regs[insn.src] + insn.off) & _U64
+        if reads and address >> 32 == _PACKET:
+            return Bytes(reads[0].at, row.size, swapped=row.size > 1)
         if reads:
             return Named(reads[0].name)
-        address = (regs[insn.src] + insn.off) & _U64
         region, offset = address >> 32, address & _U32
         if region == _STACK:
             return self._from_stack(offset, row.size)
@@ -205,6 +228,9 @@ class Origins:
         first = self._bytes.get(offset)
         if first is not None and all(self._bytes.get(offset + n) == first + n for n in range(size)):
             return Bytes(first, size, swapped=size > 1)
+        for (begin, length), value in self._spilled.items():
+            if begin <= offset and offset + size <= begin + length and isinstance(value, Const):
+                return Const(value.value >> 8 * (offset - begin) & (1 << 8 * size) - 1)
         return UNKNOWN
 
     def _store(self, insn: Insn, row: Row, regs: tuple[int, ...]) -> None:
@@ -213,7 +239,10 @@ class Origins:
             return
         offset = address & _U32
         self._clobber(offset, row.size)
-        self._spilled[offset, row.size] = self.regs[insn.src] if row.reg else Const(insn.imm & (1 << row.bits) - 1)
+        value = self.regs[insn.src] if row.reg else Const(insn.imm)
+        if isinstance(value, Const):
+            value = Const(value.value & (1 << row.bits) - 1)
+        self._spilled[offset, row.size] = value
 
     def _clobber(self, offset: int, size: int) -> None:
         for at in range(offset, offset + size):
@@ -236,10 +265,12 @@ class Origins:
             self.regs[insn.dst] = UNKNOWN
 
     def _call(self, insn: Insn, row: Row, regs: tuple[int, ...], after: tuple[int, ...]) -> None:
+        if row.name == "CALL_LOCAL":
+            self._callers.append((self.regs[_SAVED], None))
         if row.name != "CALL_HELPER":
             return
         number = insn.imm
-        answer: Expr = Named(f"{call_name(number)}()")
+        answer = helper_answer(number)
         if number in (LOAD_BYTES, LOAD_RELATIVE):
             at, size = self._place(number, regs)
             if regs[3] >> 32 == _STACK:
@@ -247,7 +278,9 @@ class Origins:
                 if at is not None and after[0] == 0:
                     self._bytes.update({(regs[3] & _U32) + n: at + n for n in range(size)})
         elif number == LOOKUP:
-            answer = Named(f"lookup in {describe(self.regs[1], self.dissection).removeprefix('map ')}")
+            answer = Named(describe(self.regs[1], self.dissection).removeprefix("map "), "lookup")
+        if after[10] != regs[10]:  # a callback comes first
+            self._callers.append((self.regs[_SAVED], answer))
         self._forget_arguments()
         self.regs[0] = answer
 
@@ -257,7 +290,7 @@ class Origins:
             if pointer >> 32 == _STACK:
                 self._clobber(pointer & _U32, max(_OBJECT, min(regs[4] & _U32, 512)))
         self._forget_arguments()
-        self.regs[0] = Named(f"{name}()")
+        self.regs[0] = kfunc_answer(name)
 
     def _forget_arguments(self) -> None:
         self.regs[1:6] = [UNKNOWN] * 5
@@ -274,9 +307,8 @@ def variable_at(value_type: Any, offset: int, size: int) -> str:
     return ""
 
 
-def call_name(number: int) -> str:
-    """bpf_map_lookup_elem, or the name of an internal helper."""
-    return INTERNAL_NAMES.get(number) or f"bpf_{helper_name(number)}"
+def _signed(value: int, bits: int) -> int:
+    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def _swap(value: int, size: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pktbpf.engine.base import AttachProfile, Fault, Layer
 from pktbpf.engine.reference_packet import Packet
 from pktbpf.explain.fields import Dissection, dissect
-from pktbpf.explain.values import Condition
+from pktbpf.explain.values import Condition, Expr, constant
 from pktbpf.maps.face import Map
 from pktbpf.program import Program
 
@@ -61,7 +61,8 @@ class Trace:
 
     steps: executed instructions in order. verdict: u32 return value. kept, length: bytes kept and skb->len. ending: why
     the run ended other than by a return, "" for a return. omitted: steps run but not recorded. show: register value ->
-    text. rerun(step) -> verdict with the branch of that step sent the other way, None where it cannot be told. maps:
+    text. returned: where the verdict came from, None where the run did not end by a return or was not recorded to its
+    end. rerun(step) -> verdict with the branch of that step sent the other way, None where it cannot be told. maps:
     the program's by name; inside world(n) they are as after n steps.
     """
 
@@ -76,6 +77,7 @@ class Trace:
     kept: int = 0
     ending: str = ""
     omitted: int = 0
+    returned: Expr | None = None
     show: Callable[[str, int], str] = lambda name, value: f"{value:#x}"
     rerun: Callable[[Step], int | None] = lambda step: None
     maps: Mapping[str, Map] = field(default_factory=dict)
@@ -85,6 +87,11 @@ class Trace:
     def accepted(self) -> bool:
         """Whether the packet is delivered."""
         return self.verdict != 0
+
+    @property
+    def computed(self) -> bool:
+        """Whether the verdict is no constant of the program, so that its value decided too."""
+        return self.returned is not None and not constant(self.returned)
 
     @property
     def classic(self) -> bool:

@@ -1,11 +1,12 @@
 """Where a value comes from, in words: an expression over packet bytes, metadata and constants.
 
 The tracers carry one Expr per register beside its number, so that a branch can be told as "ip.proto = 17, not 6". An
-expression that grows out of hand is cut to "a computed value".
+expression that grows out of hand is cut to what it was computed from.
 """
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -30,9 +31,11 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Something with a name of its own: metadata, a helper's answer, a map's value."""
+    """Something with a name of its own: metadata, a helper's answer, a map's value. kind: of an answer, how a test
+    against 0 is told: status (0 or the negative of an errno), address (or null), lookup (`name` is the map's)."""
 
     name: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +48,61 @@ class Op:
     depth: int
 
 
-Expr: TypeAlias = "Const | Bytes | Named | Op"
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Something computed that no short expression shows. sources: what went in, empty where that is not known."""
 
-UNKNOWN = Named("a computed value")
+    sources: tuple[Bytes | Named, ...]
+
+
+Expr: TypeAlias = "Const | Bytes | Named | Op | Mixed"
+
+UNKNOWN = Mixed(())
 _DEPTH = 4
+_U64 = (1 << 64) - 1
+_SOURCES = 3  # that are named of a computed value
 _WORDS = {"JEQ": "=", "JNE": "≠", "JGT": ">", "JGE": "≥", "JLT": "<", "JLE": "≤", "JSGT": ">", "JSGE": "≥",
           "JSLT": "<", "JSLE": "≤", "JSET": "&"}  # fmt: skip
 
 
 def combine(operator: str, left: Expr, right: Expr) -> Expr:
-    """left operator right, folded where it is trivial, UNKNOWN where it has become unreadable."""
-    if operator in ("+", "|", "^", "<<", ">>") and right == Const(0):
+    """left operator right, folded where it is trivial, Mixed where it has become unreadable."""
+    if operator in ("+", "-", "|", "^", "<<", ">>") and right == Const(0):
         return left
+    if operator == "|" and left == Const(0):
+        return right
     match operator, right:
         case "&", Const(mask):
             inner = left.right if isinstance(left, Op) and left.operator == "&" else None
             if isinstance(left, Op) and isinstance(inner, Const):
                 left, right = left.left, Const(inner.value & mask)
+        case "+", Const(amount):
+            if isinstance(left, Op) and left.operator == "+" and isinstance(left.right, Const):
+                left, right = left.left, Const(left.right.value + amount & _U64)
         case "-", Op("*", Op("/", same, by, _), other, _) if same == left and by == other:
             operator, right = "%", by  # how compilers write a remainder
     depth = 1 + max(one.depth if isinstance(one, Op) else 0 for one in (left, right))
-    if depth > _DEPTH or UNKNOWN in (left, right):
-        return UNKNOWN
+    if depth > _DEPTH or isinstance(left, Mixed) or isinstance(right, Mixed):
+        return mixed(left, right)
     if isinstance(left, Bytes) and operator == "&" and right == Const((1 << 8 * left.size) - 1):
         return left
     return Op(operator, left, right, depth)
+
+
+def mixed(*operands: Expr) -> Expr:
+    """What an operation without a readable form makes of its operands: only what went in is kept."""
+    return Mixed(tuple(dict.fromkeys(leaf for one in operands for leaf in _leaves(one))))
+
+
+def _leaves(expr: Expr) -> tuple[Bytes | Named, ...]:
+    match expr:
+        case Op(_, left, right, _):
+            return (*_leaves(left), *_leaves(right))
+        case Mixed(sources):
+            return sources
+        case Const():
+            return ()
+    return (expr,)
 
 
 def constant(expr: Expr) -> bool:
@@ -82,12 +115,24 @@ def describe(expr: Expr, packet: Dissection) -> str:
     match expr:
         case Const(value):
             return str(value) if value < 256 else f"{value:#x}"
-        case Named(name):
-            return name
+        case Named(name, kind):
+            return f"lookup in {name}" if kind == "lookup" else name
         case Bytes(at, size, swapped):
             return f"swap({packet.name(at, size)})" if swapped else packet.name(at, size)
+        case Mixed(sources):
+            return _describe_mixed(sources, packet)
         case Op():
             return _describe_op(expr, packet)
+
+
+def _describe_mixed(sources: tuple[Bytes | Named, ...], packet: Dissection) -> str:
+    names = list(dict.fromkeys(describe(one, packet) for one in sources))
+    if not names:
+        return "a computed value"
+    if len(names) > _SOURCES:
+        names = [*names[: _SOURCES - 1], f"{len(names) - _SOURCES + 1} others"]
+    listed = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return f"a value computed from {listed}"
 
 
 def _describe_op(expr: Op, packet: Dissection) -> str:
@@ -99,17 +144,32 @@ def _describe_op(expr: Op, packet: Dissection) -> str:
     field = masked_field(expr, packet)
     if field is not None:
         return field
-    left, right = expr.left, expr.right
+    left, right, operator = expr.left, expr.right, expr.operator
+    if operator == "-" and left == Const(0):
+        inner = describe(right, packet)
+        return f"-({inner})" if isinstance(right, Op) else f"-{inner}"
     sides = [f"({describe(s, packet)})" if isinstance(s, Op) else describe(s, packet) for s in (left, right)]
-    if isinstance(right, Const) and expr.operator in "&|^" and right.value > 9:
+    if isinstance(right, Const) and operator in "&|^" and right.value > 9:
         sides[1] = f"{right.value:#x}"
-    return f"{sides[0]} {expr.operator} {sides[1]}"
+    elif isinstance(right, Const) and operator in ("+", "-"):
+        operator, sides[1] = _signed_amount(operator, right.value)
+    elif isinstance(right, Const):
+        sides[1] = str(right.value)
+    return f"{sides[0]} {operator} {sides[1]}"
+
+
+def _signed_amount(operator: str, value: int) -> tuple[str, str]:
+    """x + 0xffffffec is x - 20."""
+    for bits in (32, 64):
+        if (1 << bits) - 0x10000 <= value < 1 << bits:
+            return ("-" if operator == "+" else "+"), str((1 << bits) - value)
+    return operator, str(value)
 
 
 def is_vlan_id(expr: Expr) -> bool:
     """Whether it is the identifier in the tag that was taken out of the bytes."""
     match expr:
-        case Op("&", Named("skb.vlan_tci"), Const(0xFFF), _):
+        case Op("&", Named("skb.vlan_tci", _), Const(0xFFF), _):
             return True
     return False
 
@@ -117,7 +177,7 @@ def is_vlan_id(expr: Expr) -> bool:
 def masked_field(expr: Expr, packet: Dissection) -> str | None:
     """The name of the bits that `bytes & constant` picks, where they are a field of their own."""
     match expr:
-        case Op("&", Bytes(at, size, False), Const(mask), _):
+        case Op("&", Bytes(at, size, False), Const(mask), _) if mask:
             found = packet.find(at, size, mask)
             return found.name if found is not None else None
     return None
@@ -174,8 +234,8 @@ class Condition:
         name = describe(self.left, packet)
         if self.operation == "JSET":
             return self._bits(name, packet)
-        if name.startswith("lookup in ") and self.right == Const(0):
-            return f"{name}: {'found' if self.left_value else 'not found'}"
+        if isinstance(self.left, Named) and self.left.kind and self.right == Const(0):
+            return self._answer(self.left)
         have = format_number(self.left, self.left_value, packet)
         want = (
             format_number(self.left, self.right_value, packet)
@@ -190,6 +250,18 @@ class Condition:
         if self.holds:
             return f"{name} = {have} {_WORDS[self.operation]} {want}"
         return f"{name} = {have}, not {_WORDS[self.operation]} {want}"
+
+    def _answer(self, call: Named) -> str:
+        """A call's answer tested against 0."""
+        value = self.left_value
+        if call.kind == "lookup":
+            return f"the key is {'' if value else 'not '}in map {call.name}"
+        if call.kind == "address":
+            return f"{call.name} returned {'an address' if value else 'null'}"
+        if not value:
+            return f"{call.name} succeeded"
+        code = -value & 0xFFFFFFFF if value >> 31 else 0
+        return f"{call.name} failed ({errno.errorcode.get(code, value)})"
 
     def _bits(self, name: str, packet: Dissection) -> str:
         if isinstance(self.right, Const):

@@ -2,6 +2,7 @@
 
 A test decided when the run would have had another verdict had it come out the other way, the packet being the same.
 Where no single test did (a filter may say no for several reasons), it is the last branch after which the verdict stood.
+Where the returned value was computed, it decided as well: it could have been 0, or not, after any branch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pktbpf.engine.base import Fault
 from pktbpf.explain.outcomes import classic_outcomes, extended_outcomes
 from pktbpf.explain.steps import Step, Trace
-from pktbpf.explain.values import Bytes, Condition, Const, Expr, constant
+from pktbpf.explain.values import Bytes, Condition, Const, Expr, Mixed, constant, describe, format_number
 
 MOST = 3
 _TRIES = 200  # branches that are turned round; a run of more is a loop, whose last ones tell
@@ -19,8 +20,8 @@ _TRIES = 200  # branches that are turned round; a run of more is a loop, whose l
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """deciding: the steps that decided, in order. all: as many as were found. commit: the last step that could still
-    have changed the verdict, None where the run had no choice."""
+    """deciding: the steps that decided, in order, the return last where the returned value was computed. all: as many
+    as were found. commit: the last step that could still have changed the verdict, None where the run had no choice."""
 
     deciding: tuple[Step, ...]
     all: tuple[Step, ...]
@@ -30,12 +31,15 @@ class Reason:
 def reason(trace: Trace) -> Reason:
     """The deciding tests of a run."""
     last = trace.steps[-1] if trace.steps else None
-    if last is not None and (trace.ending or trace.fault is not Fault.NONE):
+    if last is None or trace.omitted:
+        return Reason((), (), None)
+    if trace.ending or trace.fault is not Fault.NONE:
         return Reason((last,), (last,), last)
-    turning = _turning(trace)
+    turning = _without_implied(_turning(trace), trace)
+    if trace.computed:
+        return Reason((*_most_telling(turning), last), (*turning, last), last)
     commit = _commit(trace)
-    found = turning or ([commit] if commit is not None else [])
-    found = _without_implied(found, trace)
+    found = turning or _without_implied([commit] if commit is not None else [], trace)
     return Reason(tuple(_most_telling(found)), tuple(found), (found[-1] if found else None) or last)
 
 
@@ -111,9 +115,15 @@ def sentence(trace: Trace, *, all_reasons: bool = False) -> str:
     found = reason(trace)
     verdict = "accepted" if trace.accepted else "rejected"
     chosen = found.all if all_reasons else found.deciding
-    tests = [_said(step, trace) for step in chosen if step.condition is not None]
+    told = [_said(step, trace) for step in chosen if step.condition is not None]
+    tests = ", ".join(told)
+    if trace.computed:
+        return f"{verdict} because {tests + ', and ' if tests else ''}the program returns {returned(trace)}"
     if tests:
-        return f"{verdict} because {', '.join(tests)}"
+        return f"{verdict} because {tests}"
+    if trace.omitted:
+        ran = len(trace.steps) + trace.omitted
+        return f"{verdict} after {ran} instructions; what decided is not known, only {len(trace.steps)} were recorded"
     if trace.fault is Fault.INDETERMINATE:
         return f"rejected because it needs bytes that were not captured ({_where(trace)})"
     if trace.fault is Fault.UNDELIVERED:
@@ -122,7 +132,21 @@ def sentence(trace: Trace, *, all_reasons: bool = False) -> str:
         return f"rejected because the run ended with the fault {trace.fault.name.lower()} at {_where(trace)}"
     if trace.ending:
         return f"rejected because {_where(trace)} loads outside of the packet of {trace.packet.length} bytes"
-    return f"{verdict} because every way that the program can go from here returns {trace.verdict:#x}"
+    tested = "whatever it tests" if trace.branches() else "without testing anything"
+    return f"{verdict} because the program returns {_number(trace.verdict)} {tested}"
+
+
+def returned(trace: Trace) -> str:
+    """A computed verdict and what it was computed from: "ip.len - 20 = 40"."""
+    assert trace.returned is not None
+    name = describe(trace.returned, trace.dissection)
+    if isinstance(trace.returned, Mixed):
+        return f"{_number(trace.verdict)}, {name.removeprefix('a value ')}"
+    return f"{name} = {format_number(trace.returned, trace.verdict, trace.dissection)}"
+
+
+def _number(value: int) -> str:
+    return str(value) if value < 0x10000 else f"{value:#x}"
 
 
 def _said(step: Step, trace: Trace) -> str:
@@ -157,4 +181,6 @@ def deciding_line(trace: Trace) -> str:
     if step is None:
         return "no instruction ran"
     said = step.condition.text(trace.dissection) if step.condition is not None else step.note
+    if trace.computed and step is trace.steps[-1]:
+        said = f"returns {returned(trace)}"
     return f"instruction {step.slot} ({step.text})" + (f": {said}" if said else "")
