@@ -77,8 +77,9 @@ def combine(operator: str, left: Expr, right: Expr) -> Expr:
             if isinstance(left, Op) and isinstance(inner, Const):
                 left, right = left.left, Const(inner.value & mask)
         case "+", Const(amount):
-            if isinstance(left, Op) and left.operator == "+" and isinstance(left.right, Const):
-                left, right = left.left, Const(left.right.value + amount & _U64)
+            inner = left.right if isinstance(left, Op) and left.operator == "+" else None
+            if isinstance(left, Op) and isinstance(inner, Const):
+                left, right = left.left, Const(inner.value + amount & _U64)
         case "-", Op("*", Op("/", same, by, _), other, _) if same == left and by == other:
             operator, right = "%", by  # how compilers write a remainder
     depth = 1 + max(one.depth if isinstance(one, Op) else 0 for one in (left, right))

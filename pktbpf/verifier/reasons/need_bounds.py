@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pktbpf.isa.extended import Insn
 from pktbpf.verifier.reasons import words
+from pktbpf.verifier.reasons.compares import tests_of
 from pktbpf.verifier.reasons.origin import same_value
 from pktbpf.verifier.reasons.scene import Need, Remedy, Scene
 from pktbpf.verifier.state import BASE, MAP_KEY, MAP_VALUE, MEM, SCALAR, STACK, Reg
@@ -214,22 +215,28 @@ def bound_remedy(
 ) -> Remedy:  # fmt: skip
     """Test a register against limits before an instruction; says what the tests on the path leave open."""
     name = f"r{number}"
-    tests = [f"`if {name} < {least} goto +N`"] if least else []
     source = next((one for one in added.sources if one.place == f"R{number}"), None) if added is not None else None
     known = scene.before(added.step, number) if added is not None else scene.regs[number]
+    step = added.step if added is not None else len(scene.path) - 1
+    found = tests_of(scene, source if added is not None else scene.definition(number), known, most, step)
+    data = {"register": f"R{number}", "least": least, "most": most, "signed": False}
+    if found.signed and not least:
+        tests = [f"`if {name} s< 0 goto +N`"] if found.lower else []
+        tests += [f"`if {name} s> {most} goto +N`"] if found.upper else []
+        text = f"insert {' and '.join(tests)} before {scene.place(before)}, since {found.words()}"
+        text += f"; or compare unsigned, which bounds both sides: `if {name} > {most} goto +N`"
+        return Remedy("bound", text, before, data)
+    tests = [f"`if {name} < {least} goto +N`"] if least else []
     if not least or known is None or known.v[5] > most:
         tests.append(f"`if {name} > {most} goto +N`")
     text = f"insert {' and '.join(tests)} (unsigned) before {scene.place(before)}"
     if not least and most and not most & (most + 1):
         text += f", or `{name} &= {most}`"
-    if added is not None and source is not None:
-        late = [scene.path[test].at for test in source.tests if test > added.step]
-        early = [scene.path[test].at for test in source.tests if test < added.step]
-        if late:
-            text += f"; the test at {late[-1]} comes after the addition"
-        elif early:
-            text += f"; the test at {early[-1]} is not enough"
-    data = {"register": f"R{number}", "least": least, "most": most, "signed": False}
+    late = [scene.path[test].at for test in same_value(source)[-1].tested if test > step] if source is not None else []
+    if late:
+        text += f"; the test at {late[-1]} comes after the addition"
+    elif found.words():
+        text += f"; {found.words()}"
     return Remedy("bound", text, before, data)
 
 
@@ -249,6 +256,9 @@ def size_need(scene: Scene, number: int) -> Need:
     if not scene.regs[number].v[1]:
         text = f"put a number within {0 if zero else 1}..{bound} into {name} before {scene.here}"
     has = scene.words(number) + (f"; {memory}" if memory else "")
+    found = tests_of(scene, scene.definition(number), scene.regs[number], bound, len(scene.path) - 1)
+    if scene.regs[number].v[1] and found.words():
+        text += f"; {found.words()}"
     return Need("size", needed, has,
                 Remedy("size", text, scene.index, {"register": f"R{number}", "most": bound}), (number,))  # fmt: skip
 

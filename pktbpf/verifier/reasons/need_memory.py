@@ -35,6 +35,10 @@ def null_missing(scene: Scene, match: re.Match[str]) -> Need:
     else:
         text = f"insert `if {name} == 0 goto +N` before {scene.here}"
         has = f"{scene.words(number)}; never compared with 0 on this path"
+        if tests := scene.tests(number):
+            at = scene.path[tests[-1]].at
+            text += f"; the test at {at} says nothing of null, which only == 0 and != 0 do"
+            has = f"{scene.words(number)}; tested at {at}, but not with == 0 or != 0"
     return Need(
         "null_check", f"R{number} to be an address that is not null", has,
         Remedy("null_check", text, scene.index, {"register": f"R{number}"}), (number,),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from pktbpf.verifier.reasons import words
+from pktbpf.verifier.reasons.compares import tests_of
 from pktbpf.verifier.reasons.need_bounds import bound_remedy
-from pktbpf.verifier.reasons.origin import same_value
 from pktbpf.verifier.reasons.scene import Need, Remedy, Scene
 from pktbpf.verifier.state import CTX, SCALAR, STACK
 
@@ -107,11 +107,10 @@ def sum_limits(scene: Scene, match: re.Match[str]) -> Need | None:
         )  # fmt: skip
     amount = insn.dst if scene.regs[insn.dst].kind == SCALAR else insn.src
     pointer = insn.src if amount == insn.dst else insn.dst
-    remedy = bound_remedy(scene, amount, 0, _sensible(scene, pointer), scene.index, None)
-    made = scene.definition(amount)
-    tests = sorted({step for one in same_value(made) for step in one.tests}) if made is not None else []
-    has = f"R{amount}: {scene.words(amount)}"
-    has += f"; the test at {scene.path[tests[-1]].at} is not enough" if tests else "; never compared on this path"
+    most = _sensible(scene, pointer)
+    remedy = bound_remedy(scene, amount, 0, most, scene.index, None)
+    found = tests_of(scene, scene.definition(amount), scene.regs[amount], most, len(scene.path) - 1)
+    has = f"R{amount}: {scene.words(amount)}; {found.words() or 'never compared on this path'}"
     return Need("sum", f"R{amount} bounded from both sides before it is added to an address", has, remedy,
                 (amount, pointer))  # fmt: skip
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LONGEST = 200_000  # steps of a path that are followed
 _ALU_MOV, _ALU_NEG, _ALU_END = 0xB0, 0x80, 0xD0
 _SIZES = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
+_UNCHANGED = ("copy", "fill", "spill", "argument", "returned")
 
 
 class Definition:
@@ -29,9 +30,10 @@ class Definition:
     step: position on the path, -1 for what is there at the start. index: instruction. place: R2, fp-16. how: entry,
     unset, constant, map, value, function, copy, arithmetic, load, fill, packet, spill, store, written, result, cleared,
     argument, returned or exchange. sources: what it was made from. tests: steps of the branches that looked at it.
+    tested: of those that looked at it or at any unchanged copy; the same list in all of them.
     """
 
-    __slots__ = ("how", "index", "place", "sources", "step", "tests")
+    __slots__ = ("how", "index", "place", "sources", "step", "tested", "tests")
 
     def __init__(self, step: int, index: int, place: str, how: str, sources: tuple[Definition, ...] = ()):
         self.step = step
@@ -40,6 +42,7 @@ class Definition:
         self.how = how
         self.sources = sources
         self.tests: list[int] = []
+        self.tested: list[int] = sources[0].tested if how in _UNCHANGED and len(sources) == 1 else []
 
 
 # What is known of a register's value on the way, only to find the stack bytes behind it: ("n", number),
@@ -200,9 +203,9 @@ class Origins:
             self._call(position, step, insn)
         elif operation not in (0x00, 0xE0):
             regs = self.frames[-1].regs
-            regs[insn.dst].tests.append(position)
-            if insn.code & 8:
-                regs[insn.src].tests.append(position)
+            for number in dict.fromkeys((insn.dst, insn.src) if insn.code & 8 else (insn.dst,)):
+                regs[number].tests.append(position)
+                regs[number].tested.append(position)
 
     def _call(self, position: int, step: Step, insn: Insn) -> None:
         caller = self.frames[-1]
@@ -285,6 +288,6 @@ def ancestry(start: Iterable[Definition]) -> list[Definition]:
 def same_value(start: Definition) -> list[Definition]:
     """A definition and those it is an unchanged copy of, oldest last."""
     out = [start]
-    while out[-1].how in ("copy", "fill", "spill", "argument", "returned") and len(out[-1].sources) == 1:
+    while out[-1].how in _UNCHANGED and len(out[-1].sources) == 1:
         out.append(out[-1].sources[0])
     return out

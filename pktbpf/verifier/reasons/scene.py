@@ -15,7 +15,7 @@ from pktbpf.isa.extended import Insn
 from pktbpf.verifier.disasm import insn_text
 from pktbpf.verifier.layout import is_call
 from pktbpf.verifier.reasons import words
-from pktbpf.verifier.reasons.origin import Definition, Origins, same_value
+from pktbpf.verifier.reasons.origin import Definition, Origins
 from pktbpf.verifier.reasons.way import Step
 from pktbpf.verifier.state import MAP_PTR, Frame, Reg
 from pktbpf.verifier.texts import reg_text
@@ -151,11 +151,9 @@ class Scene:
         return None
 
     def tests(self, number: int) -> list[int]:
-        """Steps of the path that compared a register or one that it is a copy of, oldest first."""
+        """Steps of the path that compared a register or a copy of its value, oldest first."""
         made = self.definition(number)
-        if made is None:
-            return []
-        return sorted({step for one in same_value(made) for step in one.tests})
+        return sorted(set(made.tested)) if made is not None else []
 
     def helper(self) -> Helper | None:
         """The helper that the instruction calls."""

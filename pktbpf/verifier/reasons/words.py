@@ -29,7 +29,7 @@ from pktbpf.verifier.state import (
     Reg,
     kind_text,
 )
-from pktbpf.verifier.texts import signed_text, unsigned_text
+from pktbpf.verifier.texts import unsigned_text
 from pktbpf.verifier.tnum import M32, M64
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _SOCKETS = {SOCK_COMMON: "a socket (struct bpf_sock)", SOCKET: "a socket (struct
 
 def number(value: int) -> str:
     """Decimal where it is short."""
-    return signed_text(value) if value < 0 else unsigned_text(value)
+    return f"-{unsigned_text(-value)}" if value < 0 else unsigned_text(value)
 
 
 def limits(v: Scalar) -> tuple[int, int] | None:
@@ -71,6 +71,10 @@ def scalar_words(v: Scalar) -> str:
         text = "any number"
     elif found == (0, M32):
         text = "any 32-bit number"
+    elif found[0] == S64_MIN and found[1] > 1 << 61:
+        text = "nearly any number"
+    elif found[0] == S64_MIN:
+        text = f"{number(found[1])} or less, or negative"
     else:
         text = f"{number(found[0])}..{number(found[1])}"
     step = alignment(v)
