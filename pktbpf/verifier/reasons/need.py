@@ -10,6 +10,7 @@ from pktbpf.verifier.reasons import (
     need_calls,
     need_fields,
     need_general,
+    need_leaks,
     need_memory,
     need_program,
     need_stack,
@@ -27,7 +28,7 @@ def _compiled(*modules: Any) -> _Rules:
 
 # Rules about the program as a whole ask for no register: they are all there is before the walk begins.
 _OF_PROGRAMS = _compiled(need_program, need_general)
-_OF_STATES = _compiled(need_fields, need_memory, need_bounds, need_stack, need_values, need_calls)
+_OF_STATES = _compiled(need_fields, need_memory, need_bounds, need_stack, need_leaks, need_values, need_calls)
 
 
 def find(scene: Scene) -> Need | None:

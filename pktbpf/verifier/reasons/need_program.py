@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pktbpf.abi.helpers import helper_name
 from pktbpf.verifier import walk as limits
 from pktbpf.verifier.layout import is_call, jump_distance
-from pktbpf.verifier.reasons.scene import Need, Remedy, Scene
+from pktbpf.verifier.reasons.scene import Need, Remedy, Scene, defines
 from pktbpf.verifier.reasons.way import Rounds, branches, fold
 
 Rule = Callable[[Scene, "re.Match[str]"], "Need | None"]
@@ -22,26 +22,83 @@ def endless_loop(scene: Scene, match: re.Match[str]) -> Need:
     last = len(rounds) - 1
     before = max((at for at in range(last) if rounds[at] == rounds[last]), default=0)
     body = rounds[before:last]
-    tests = [index for index in body if scene.insns[index].code & 7 in (5, 6) and _conditional(scene, index)]
-    tested = sorted({reg for index in tests for reg in _operands(scene, index)})
-    changed = sorted({reg for index in body for reg in range(10) if _sets(scene, index, reg)})
-    names = ", ".join(f"r{reg}" for reg in tested)
+    tests = _leaving(scene, list(dict.fromkeys(index for index in body if _conditional(scene, index))), rounds[last])
+    tested = list(dict.fromkeys(reg for index in tests for reg in _operands(scene, index)))
+    setters = {reg: [index for index in body if defines(scene.insns, index) >> reg & 1] for reg in tested}
+    still = [reg for reg in tested if not setters[reg]]
     count = len(body)
     has = f"one round, {count} instruction{'s' if count != 1 else ''}, leaves everything as it was"
     has += "".join(f"; R{reg} {scene.words(reg)}" for reg in tested)
-    if tests:
-        text = f"change {names} in every round, by a constant, towards the end that {scene.place(tests[-1])} tests for"
-    else:
-        text = "leave the loop with a branch that some round takes"
+    changed = sorted({reg for index in body for reg in range(10) if defines(scene.insns, index) >> reg & 1})
+    named = still or tested
     return Need(
         "loop_ends", "every round of the loop to change something that ends it", has,
-        Remedy("loop", text, tests[-1] if tests else None, {"registers": [f"R{reg}" for reg in tested]}),
+        Remedy("loop", _ending(scene, tests, still, setters, body), tests[-1] if tests else None,
+               {"registers": [f"R{reg}" for reg in named], "jump": tests[-1] if tests else body[-1]}),
         tuple(tested[:2]), {"round": body, "tests": tests, "changes": [f"R{reg}" for reg in changed]},
     )  # fmt: skip
 
 
+def _ending(
+    scene: Scene, tests: list[int], still: list[int], setters: dict[int, list[int]], body: list[int]
+) -> str:  # fmt: skip
+    """What would end the loop. still: registers of its condition that no instruction of a round sets."""
+    jump = tests[-1] if tests else body[-1]
+    said = f"`{scene.text(jump)}` at {scene.place(jump)}"
+    if not setters:
+        why = "tests no register" if tests else "goes back, and no test of the loop leads out of it"
+        return f"{said} {why}: count the rounds in a register, and leave by a test of it"
+    names = [f"r{reg}" for reg in still]
+    if still:
+        which = f"{' or '.join(names)}" if len(names) > 1 else names[0]
+        nothing = "no register in the condition changes: " if len(still) == len(setters) else ""
+        change = f"change {which} in every round, by a constant, so that it ends the loop"
+        return f"{nothing}no instruction of the loop sets {which}, which {said} tests; {change}"
+    anew = {reg: _anew(scene, found) for reg, found in setters.items()}
+    told = [f"r{reg} is set anew by `{scene.text(at)}` at {at}" for reg, at in anew.items()]
+    held = f"no register in the condition of {said} changes from round to round: {', '.join(told)}"
+    return f"{held}; keep its value and change it by a constant, or count the rounds in another register and test that"
+
+
+def _anew(scene: Scene, setters: list[int]) -> int:
+    """Of the instructions that set a register the last that does not calculate with its old value."""
+    fresh = [at for at in setters if scene.insns[at].code & 7 not in (4, 7) or scene.insns[at].code & 0xF0 == 0xB0]
+    return (fresh or setters)[-1]
+
+
+def _leaving(scene: Scene, tests: list[int], head: int) -> list[int]:
+    """Of the tests of a round those with a way out of the loop; all where none has one of its own."""
+    out = []
+    for index in tests:
+        ways = (index + 1, index + 1 + jump_distance(scene.insns[index]))
+        if any(not _leads_to(scene, way, head) for way in ways):
+            out.append(index)
+    return out or tests
+
+
+def _leads_to(scene: Scene, start: int, head: int) -> bool:
+    """Whether some way through the function leads from one instruction to another."""
+    seen: set[int] = set()
+    waiting = [start]
+    while waiting:
+        index = waiting.pop()
+        if index == head:
+            return True
+        if index in seen or not 0 <= index < len(scene.insns):
+            continue
+        seen.add(index)
+        insn = scene.insns[index]
+        jumps = insn.code & 7 in (5, 6) and insn.code & 0xF0 not in (0x80, 0x90)
+        if jumps:
+            waiting.append(index + 1 + jump_distance(insn))
+        if insn.code != 0x95 and not (jumps and insn.code & 0xF0 == 0x00):
+            waiting.append(index + 1 + (insn.code == 0x18))
+    return False
+
+
 def _conditional(scene: Scene, index: int) -> bool:
-    return scene.insns[index].code & 0xF0 not in (0x00, 0x80, 0x90)
+    insn = scene.insns[index]
+    return insn.code & 7 in (5, 6) and insn.code & 0xF0 not in (0x00, 0x80, 0x90)
 
 
 def _operands(scene: Scene, index: int) -> tuple[int, ...]:
@@ -49,11 +106,6 @@ def _operands(scene: Scene, index: int) -> tuple[int, ...]:
     if insn.code & 0xF0 == 0xE0:
         return ()
     return (insn.dst, insn.src) if insn.code & 8 else (insn.dst,)
-
-
-def _sets(scene: Scene, index: int, number: int) -> bool:
-    insn = scene.insns[index]
-    return insn.code & 7 in (1, 4, 7) and insn.dst == number
 
 
 def too_long(scene: Scene, match: re.Match[str]) -> Need:

@@ -8,7 +8,7 @@ from pktbpf.verifier.reasons import words
 from pktbpf.verifier.reasons.compares import tests_of
 from pktbpf.verifier.reasons.need_bounds import bound_remedy
 from pktbpf.verifier.reasons.scene import Need, Remedy, Scene
-from pktbpf.verifier.state import CTX, SCALAR, STACK
+from pktbpf.verifier.state import SCALAR, STACK
 
 _LIMIT = (1 << 29) - 1
 
@@ -52,47 +52,6 @@ def no_result(scene: Scene, match: re.Match[str]) -> Need:
 def set_register(scene: Scene, match: re.Match[str]) -> Need:
     """Chooses between the two."""
     return no_result(scene, match) if scene.insn.code == 0x95 else not_set(scene, match)
-
-
-def leak(scene: Scene, match: re.Match[str]) -> Need:
-    """An address would become visible as a number."""
-    number = int(match["reg"])
-    where = {"return value": "the filter's result", "ctx": "the context", "map": "a map", "mem": "shared memory",
-             "helper function": "a helper"}.get(match["where"] or "", "")  # fmt: skip
-    needed = f"R{number} to be a number where it goes to {where}" if where else f"R{number} to be a number"
-    return Need(
-        "pointer_leak", needed, scene.words(number),
-        Remedy("no_leak", f"put a number into r{number} before {scene.here}: without CAP_PERFMON an address may not "
-               "leave the program", scene.index, {"register": f"R{number}"}), (number,),
-    )  # fmt: skip
-
-
-def compared(scene: Scene, match: re.Match[str]) -> Need:
-    """Comparing addresses tells something of them."""
-    number = int(match["reg"])
-    text = "compare numbers; an address may only be tested for null (with 0, all 64 bits), where it may be null"
-    return Need("pointer_leak", f"R{number} to be a number where it is compared", scene.words(number),
-                Remedy("no_compare", text, scene.index, {"register": f"R{number}"}), (number,))  # fmt: skip
-
-
-def pointer_arithmetic(scene: Scene, match: re.Match[str]) -> Need:
-    """An operation that addresses do not have."""
-    number = int(match["reg"])
-    insn = scene.insn
-    operands = (number, insn.src) if insn.code & 8 and insn.code & 7 in (4, 7) and insn.src != number else (number,)
-    pointers = tuple(n for n in operands if scene.regs[n].kind != SCALAR) or (number,)
-    text = "add or subtract a number, 64 bits wide; everything else makes an address unusable"
-    if len(pointers) == 2:
-        text = "add a number to one address; two addresses cannot be combined"
-    elif insn.code & 7 == 4 or "partial copy" in match[0]:
-        text = f"use the 64-bit operation on r{pointers[0]}: half an address is none"
-    elif "subtract" in match[0]:
-        text = "add a negative number instead of subtracting"
-    elif scene.regs[pointers[0]].kind == CTX:
-        text = "put the offset into the load or store; the context's address stays as it is"
-    has = "; ".join(f"R{n}: {scene.words(n)}" for n in pointers)
-    return Need("pointer_arithmetic", f"operands that are numbers for `{scene.text(scene.index)}`", has,
-                Remedy("arithmetic", text, scene.index, {"register": f"R{pointers[0]}"}), pointers)  # fmt: skip
 
 
 def sum_limits(scene: Scene, match: re.Match[str]) -> Need | None:
@@ -169,11 +128,7 @@ def packet_register(scene: Scene, match: re.Match[str]) -> Need:
 
 RULES = (
     (r"^R(?P<reg>\d+) !read_ok$", set_register),
-    (r"^R(?P<reg>\d+) leaks addr (?:into|as) (?P<where>.*)$", leak),
-    (r"^R(?P<reg>\d+) pointer comparison prohibited", compared),
     (r"^R(?P<reg>\d+) .*prohibited for !root", unprivileged_sum),
-    (r"^R(?P<reg>\d+) (?:(?:32-bit )?pointer arithmetic|pointer \S+ pointer prohibited|partial copy of pointer|"
-     r"sign-extension part of pointer|bitwise operator|tried to subtract|subtraction from stack)", pointer_arithmetic),
     (r"^math between|^value -?\d+ makes|^\w+ pointer offset -?\d+ is not allowed", sum_limits),
     (r"^div by zero|^invalid shift", constant_wrong),
     (r"^frame pointer is read only", frame_pointer),
