@@ -279,3 +279,36 @@ def _borrowed() -> Callable[..., Any]:
 
 
 borrowed = _borrowed()
+
+
+def _words_at() -> Callable[..., Any]:
+    """`count` words at a machine address as an array that owns nothing. Their memory must outlive it."""
+
+    if JIT_DISABLED:
+
+        def words_plain(address: Any, count: Any) -> Any:
+            import ctypes
+
+            return np.ctypeslib.as_array((ctypes.c_uint64 * int(count)).from_address(int(address)))
+
+        return words_plain
+
+    @intrinsic
+    def words(typingctx: Any, address: Any, count: Any) -> Any:
+        kind = types.Array(types.uint64, 1, "C")
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            made = context.make_array(kind)(context, builder)
+            size = context.get_constant(types.intp, 8)
+            context.populate_array(
+                made, data=builder.inttoptr(args[0], made.data.type), shape=[args[1]], strides=[size], itemsize=size,
+                meminfo=None,
+            )  # fmt: skip
+            return made._getvalue()
+
+        return kind(types.uint64, types.intp), codegen
+
+    return words
+
+
+words_at = _words_at()

@@ -13,7 +13,7 @@ from pktbpf.abi.context import COLUMN
 from pktbpf.engine.arith import M32, U0
 from pktbpf.engine.base import Env, Fault
 from pktbpf.engine.dissect import payload_offset
-from pktbpf.hot import Bytes, Ints, Scalar, Words, hot
+from pktbpf.hot import Bytes, Ints, Scalar, Words, hot, peek64, poke64
 from pktbpf.program import INTERNAL_HELPERS
 
 PRANDOM, PROCESSOR = 7, 8
@@ -31,6 +31,7 @@ NO_DEVICE = np.uint64(0xFFFFFFFFFFFFFFFF)
 # state: what helpers keep from one packet to the next or are told by the environment.
 S_RANDOM, S_BOOT_TIME, S_COOKIE, S_UID, S_NETNS = range(5)
 STATE_SIZE = 16
+_RANDOM = np.uint64(8 * S_RANDOM)
 
 F_CALL, F_INDETERMINATE = int(Fault.CALL), int(Fault.INDETERMINATE)
 
@@ -46,13 +47,13 @@ def initial_state(env: Env) -> NDArray[np.uint64]:
 
 
 @hot
-def random_u32(state: Words) -> Scalar:
-    """32 bits of xorshift64* (Vigna 2016), reproducible by the seed."""
-    value = state[S_RANDOM]
+def random_u32(state: Scalar) -> Scalar:
+    """32 bits of xorshift64* (Vigna 2016), reproducible by the seed. state: machine address of the helpers' state."""
+    value = peek64(state + _RANDOM)
     value ^= value >> S12
     value ^= value << S25
     value ^= value >> S27
-    state[S_RANDOM] = value
+    poke64(state + _RANDOM, value)
     return (value * STAR) >> np.uint64(32)
 
 
@@ -97,9 +98,9 @@ def call_basic(
     length: Scalar,
     captured: Scalar,
     network: Scalar,
-    state: Words,
+    state: Scalar,
 ) -> Scalar:
-    """(r0, 0), or (0, fault). row: the packet's metadata columns."""
+    """(r0, 0), or (0, fault). row: the packet's metadata columns. state: machine address of the helpers' state."""
     if number == PRANDOM:
         return random_u32(state), 0
     if number == PROCESSOR:

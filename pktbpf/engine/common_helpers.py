@@ -24,11 +24,12 @@ from pktbpf.engine.memory import (
     B_STATE,
     argument,
     charge,
+    map_row,
     metadata,
     reach,
     region_row,
 )  # fmt: skip
-from pktbpf.hot import Scalar, Words, borrowed, hot, peek8, peek64
+from pktbpf.hot import Scalar, hot, peek8, peek64
 from pktbpf.maps import dispatch
 from pktbpf.maps.layout import FIRST_NUMBER, KEY_SIZE, KIND, MAP_POINTER, READ, VALUE_SIZE, WRITE, clear, copy
 
@@ -75,12 +76,12 @@ def column(row: Scalar, name: Scalar) -> Scalar:
 
 
 @hot
-def map_element(number: Scalar, block: Scalar, regions: Words, cpu: Scalar) -> Scalar:
+def map_element(number: Scalar, block: Scalar, cpu: Scalar) -> Scalar:
     """(r0, fault) of the lookup, update and delete helpers."""
     which = map_number(argument(block, R1), block)
     if which == U0:
         return U0, F_CALL
-    row = borrowed(regions, which)
+    row = map_row(block, which)
     key = reach(argument(block, R2), row[KEY_SIZE], READ, block)
     if key == U0:
         return U0, F_MEMORY
@@ -172,10 +173,10 @@ def state_value(block: Scalar, index: Scalar) -> Scalar:
 
 
 @hot
-def call_common(number: Scalar, block: Scalar, regions: Words, state: Words) -> Scalar:
+def call_common(number: Scalar, block: Scalar) -> Scalar:
     """(r0, fault) of one call; CALL for a number that is none of these."""
     if number == LOOKUP or number == UPDATE or number == DELETE:
-        return map_element(number, block, regions, np.uint64(metadata(block, CPU)))
+        return map_element(number, block, np.uint64(metadata(block, CPU)))
     if number == LOAD_BYTES:
         return load_bytes(block)
     if number == LOAD_RELATIVE:
@@ -183,7 +184,7 @@ def call_common(number: Scalar, block: Scalar, regions: Words, state: Words) -> 
     if number == KTIME or number == BOOT or number == COARSE or number == TAI or number == JIFFIES:
         return clock(number, block), 0
     if number == PRANDOM:
-        return random_u32(state), 0
+        return random_u32(peek64(block + B_STATE)), 0
     if number == PROCESSOR:
         return np.uint64(metadata(block, CPU)), 0
     if number == NUMA or number == SPIN_LOCK or number == SPIN_UNLOCK:

@@ -15,8 +15,8 @@ from pktbpf.abi.map_kinds import BY_NAME as KINDS
 from pktbpf.engine.arith import M32, U0, U32
 from pktbpf.engine.base import Fault
 from pktbpf.engine.common_helpers import R1, R2, R3, R4, column, map_number
-from pktbpf.engine.memory import B_FUNCTIONS, B_LAST, argument, region_row
-from pktbpf.hot import Scalar, Words, borrowed, hot, peek64, poke64
+from pktbpf.engine.memory import B_FUNCTIONS, B_LAST, argument, map_row, region_row, set_argument
+from pktbpf.hot import Scalar, Words, hot, peek64, poke64
 from pktbpf.maps import ringbuf, walk
 from pktbpf.maps.layout import AUX_AT, EAGAIN, ENODATA, KIND, MAP_POINTER, MAX_ENTRIES, STRIDE
 
@@ -49,6 +49,7 @@ _MOST_SAMPLES = np.uint64(128 * 1024)  # BPF_MAX_USER_RINGBUF_SAMPLES
 _U1, _U8 = np.uint64(1), np.uint64(8)
 _LOCAL = np.uint64(1 << 28)  # the type of a dynptr over plain memory, above its size
 SCRATCH_REGION = 3  # where a callback's key or dynptr lies; a slot per frame, its size in the row's STRIDE column
+_SCRATCH = np.uint64(SCRATCH_REGION << 32)
 
 
 @hot
@@ -77,29 +78,29 @@ def function_slot(pointer: Scalar, block: Scalar) -> Scalar:
 
 
 @hot
-def begin(number: Scalar, regs: Words, block: Scalar, row: Words) -> Scalar:
+def begin(number: Scalar, block: Scalar, row: Words) -> Scalar:
     """Fill a frame's row for a walk: (r0, fault, whether callbacks may follow)."""
-    function = function_slot(regs[R2], block)
+    function = function_slot(argument(block, R2), block)
     if function < 0:
         return U0, FAULT_CALL, False
     row[F_KIND], row[F_INDEX], row[F_CURSOR] = np.uint64(number), U0, U0
-    row[F_TARGET], row[F_CONTEXT] = np.uint64(function), regs[R3]
+    row[F_TARGET], row[F_CONTEXT] = np.uint64(function), argument(block, R3)
     if number == DRAIN:
-        row[F_MAP], row[F_COUNT] = map_number(regs[R1], block), U0
+        row[F_MAP], row[F_COUNT] = map_number(argument(block, R1), block), U0
         if row[F_MAP] == U0 or np.int64(column(region_row(block, row[F_MAP]), KIND)) != USER_RINGBUF:
             return U0, FAULT_CALL, False
-        return (EINVAL, 0, False) if regs[R4] & ~_WAKEUP else (U0, 0, True)
+        return (EINVAL, 0, False) if argument(block, R4) & ~_WAKEUP else (U0, 0, True)
     if number == LOOP:
-        if regs[R4]:
+        if argument(block, R4):
             return EINVAL, 0, False
-        if regs[R1] & M32 > LOOP_LIMIT:
+        if argument(block, R1) & M32 > LOOP_LIMIT:
             return E2BIG, 0, False
-        row[F_COUNT] = regs[R1] & M32
+        row[F_COUNT] = argument(block, R1) & M32
         return U0, 0, True
-    which = map_number(regs[R1], block)
+    which = map_number(argument(block, R1), block)
     if which == U0:
         return U0, FAULT_CALL, False
-    if regs[R4]:
+    if argument(block, R4):
         return EINVAL, 0, False
     row[F_MAP] = which
     kind = np.int64(column(region_row(block, which), KIND))
@@ -108,13 +109,21 @@ def begin(number: Scalar, regs: Words, block: Scalar, row: Words) -> Scalar:
 
 
 @hot
-def drain(regs: Words, regions: Words, row: Words, depth: Scalar, returned: Scalar) -> Scalar:
+def scratch(block: Scalar, depth: Scalar) -> Scalar:
+    """(offset in the scratch region, machine address) of a frame's slot."""
+    row = region_row(block, _SCRATCH >> U32)
+    offset = np.uint64(depth) * column(row, STRIDE)
+    return offset, peek64(row) + offset
+
+
+@hot
+def drain(block: Scalar, row: Words, depth: Scalar, returned: Scalar) -> Scalar:
     """Next round of bpf_user_ringbuf_drain: a dynptr over the next sample is in the frame's scratch memory.
 
     The row counts samples (F_INDEX), those skipped among them (F_COUNT), and has 1 + the size of the sample that the
     callback has just seen (F_CURSOR).
     """
-    ring = regions[row[F_MAP]]
+    ring = map_row(block, row[F_MAP])
     if row[F_CURSOR] != U0:
         ringbuf.user_release(ring, row[F_CURSOR] - _U1)
         row[F_INDEX] += _U1
@@ -130,41 +139,41 @@ def drain(regs: Words, regions: Words, row: Words, depth: Scalar, returned: Scal
         elif outcome != 0:
             return False, np.uint64(np.int64(outcome))
         else:
-            slot = np.uint64(depth) * regions[np.uint64(SCRATCH_REGION), STRIDE]
-            place = regions[np.uint64(SCRATCH_REGION), 0] + slot
+            slot, place = scratch(block, depth)
             poke64(place, row[F_MAP] << U32 | offset)
             poke64(place + _U8, size | _LOCAL)
             row[F_CURSOR] = size + _U1
-            regs[R1], regs[R2] = np.uint64(SCRATCH_REGION << 32) | slot, row[F_CONTEXT]
+            set_argument(block, R1, _SCRATCH | slot)
+            set_argument(block, R2, row[F_CONTEXT])
             return True, row[F_TARGET]
     return False, row[F_INDEX] - row[F_COUNT]
 
 
 @hot
-def again(
-    regs: Words, regions: Words, row: Words, depth: Scalar, cpu: Scalar, returned: Scalar, rings: Scalar | None
-) -> Scalar:  # fmt: skip
+def again(block: Scalar, row: Words, depth: Scalar, cpu: Scalar, returned: Scalar, rings: Scalar | None) -> Scalar:
     """Next round: (True, slot) with the arguments set, or (False, r0). returned: the callback's r0, 0 at the start.
     rings: None where the program drains no ring buffer; that is not compiled then."""
     if rings is not None:  # noqa: SIM102 - two tests, so that numba drops the branch
         if row[F_KIND] == _DRAIN:
-            return drain(regs, regions, row, depth, returned)
+            return drain(block, row, depth, returned)
     if row[F_KIND] == _LOOP:
         if returned != U0 or row[F_INDEX] >= row[F_COUNT]:
             return False, row[F_INDEX]
-        regs[R1], regs[R2] = row[F_INDEX], row[F_CONTEXT]
+        set_argument(block, R1, row[F_INDEX])
+        set_argument(block, R2, row[F_CONTEXT])
         row[F_INDEX] += _U1
         return True, row[F_TARGET]
     if returned != U0:
         return False, row[F_INDEX]
     number = row[F_MAP]
-    offset = np.uint64(depth) * regions[np.uint64(SCRATCH_REGION), STRIDE]
-    scratch = regions[np.uint64(SCRATCH_REGION), 0] + offset
-    cursor, value = walk.following(borrowed(regions, number), number, row[F_CURSOR], scratch, cpu)
+    slot, place = scratch(block, depth)
+    cursor, value = walk.following(map_row(block, number), number, row[F_CURSOR], place, cpu)
     if value == U0:
         return False, row[F_INDEX]
     row[F_CURSOR] = cursor
     row[F_INDEX] += _U1
-    regs[R1], regs[R3], regs[R4] = MAP_POINTER | number << U32, value, row[F_CONTEXT]
-    regs[R2] = np.uint64(SCRATCH_REGION << 32) | offset
+    set_argument(block, R1, MAP_POINTER | number << U32)
+    set_argument(block, R2, _SCRATCH | slot)
+    set_argument(block, R3, value)
+    set_argument(block, R4, row[F_CONTEXT])
     return True, row[F_TARGET]

@@ -124,7 +124,7 @@ class Interpreted:
             self.linked.words, self.linked.entry, self.zero_memory, self.zero_cb, skbs.data, skbs.base,
             skbs.length, skbs.captured, skbs.head, meta, not len(skbs.meta), skbs.mac_offset, skbs.network_offset,
             skbs.delivered, regions, work.stack, work.context, work.frames, work.regs, work.addresses,
-            work.state if groups.basic else None, work.state if groups.world else None,
+            U0 if groups.basic else None, U0 if groups.world else None,
             U0 if groups.kinds else None, U0 if groups.rings else None,
             self.rare.text_at() if groups.text else None, self.rare.timers_at() if groups.timers else None,
             self.rare.words_at() if groups.kernel else None,

@@ -45,6 +45,7 @@ from pktbpf.engine.memory import (
     B_NETWORK,
     B_REGIONS,
     B_REGS,
+    B_STATE,
     B_WORK,
     CB_BEGIN,
     CB_END,
@@ -200,8 +201,8 @@ def run_batch(
     frames: Words,
     regs: Words,
     addresses: Words,
-    basic: Words | None,
-    world: Words | None,
+    basic: Scalar | None,
+    world: Scalar | None,
     kinds: Scalar | None,
     rings: Scalar | None,
     text: Scalar | None,
@@ -214,9 +215,9 @@ def run_batch(
 ) -> None:
     """Run the image over every packet.
 
-    counts: None, or uint64[slots, 2] of executions and taken branches. basic, world: the helpers' state where the
-    program calls basic ones only, or any others. kinds, rings, text, timers, kernel: machine addresses of the
-    state of groups of rarer helpers, see pktbpf.engine.groups. What is None is not compiled; most filters call nothing.
+    counts: None, or uint64[slots, 2] of executions and taken branches. basic, world, kinds, rings: 0 where the
+    program calls basic helpers only, any others, or those of a rarer group; text, timers, kernel: machine addresses of
+    their groups' states, see pktbpf.engine.groups. What is None is not compiled; most filters call nothing.
     """
     block_at, data_at = addresses[0], addresses[1]
     regs_at, table, rows = peek64(block_at + B_REGS), peek64(block_at + B_REGIONS), peek64(block_at + B_COUNT)
@@ -512,7 +513,7 @@ def run_batch(
                     break
                 saved = borrowed(frames, depth - 1)
                 if world is not None and saved[F_KIND] != U0:
-                    more, value = again(regs, regions, saved, depth - 1, np.uint64(meta[shown, CPU]), regs[U0], rings)
+                    more, value = again(block_at, saved, depth - 1, np.uint64(meta[shown, CPU]), regs[U0], rings)
                     if more:
                         pc = np.int64(value)
                         continue
@@ -536,7 +537,7 @@ def run_batch(
                 if basic is not None:
                     value, ok = call_basic(
                         np.int64(imm), regs, borrowed(meta, shown), data, base[number], size, captured[number], network,
-                        basic,
+                        peek64(block_at + B_STATE),
                     )
                 if world is not None:
                     called = np.int64(imm)
@@ -572,10 +573,10 @@ def run_batch(
                             break
                         enter(regs_at, borrowed(frames, depth), pc, stack_at, depth)
                         frames[depth, F_LIMIT] = np.uint64(limit)
-                        value, ok, more = begin_walk(called, regs, block_at, borrowed(frames, depth))
+                        value, ok, more = begin_walk(called, block_at, borrowed(frames, depth))
                         if more:
                             more, value = again(
-                                regs, regions, borrowed(frames, depth), depth, np.uint64(meta[shown, CPU]), U0, rings
+                                block_at, borrowed(frames, depth), depth, np.uint64(meta[shown, CPU]), U0, rings
                             )
                         if more:
                             depth += 1
@@ -585,9 +586,9 @@ def run_batch(
                     else:
                         ok = F_CALL
                         if kinds is not None:
-                            value, ok = call_maps(called, block_at, regions)
+                            value, ok = call_maps(called, block_at)
                         if rings is not None and ok == F_CALL:
-                            value, ok = call_rings(called, block_at, regions)
+                            value, ok = call_rings(called, block_at)
                         if text is not None and ok == F_CALL:
                             value, ok = call_text(called, block_at, text)
                         if timers is not None and ok == F_CALL:
@@ -595,7 +596,7 @@ def run_batch(
                         if kernel is not None and ok == F_CALL:
                             value, ok = call_kernel(called, block_at, kernel)
                         if ok == F_CALL:
-                            value, ok = call_common(called, block_at, regions, world)
+                            value, ok = call_common(called, block_at)
                         fuel -= np.int64(peek64(block_at + B_WORK) // BYTES_PER_STEP)
                         poke64(block_at + B_WORK, U0)
                 if ok != 0:

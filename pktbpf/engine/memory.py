@@ -10,7 +10,7 @@ import numpy as np
 
 from pktbpf.abi.context import BY_NAME, COLUMN
 from pktbpf.engine.arith import M8, M16, M32, U0, U32, swap16
-from pktbpf.hot import Ints, Scalar, hot, peek8, peek16, peek32, peek64, poke8, poke16, poke32, poke64
+from pktbpf.hot import Ints, Scalar, hot, peek8, peek16, peek32, peek64, poke8, poke16, poke32, poke64, words_at
 from pktbpf.maps.layout import RIGHTS, WIDTH
 
 STACK_REGION, CONTEXT_REGION = 1, 2
@@ -131,6 +131,12 @@ def argument(block: Scalar, number: Scalar) -> Scalar:
 
 
 @hot
+def set_argument(block: Scalar, number: Scalar, value: Scalar) -> None:
+    """Give the running program's register `number` (uint64) another value."""
+    poke64(peek64(block + B_REGS) + number * S8, value)
+
+
+@hot
 def metadata(block: Scalar, column: Scalar) -> Scalar:
     """A metadata column (plain number) of the running packet, as int64."""
     return np.int64(peek64(peek64(block + B_META) + np.uint64(column) * S8))
@@ -140,6 +146,13 @@ def metadata(block: Scalar, column: Scalar) -> Scalar:
 def region_row(block: Scalar, region: Scalar) -> Scalar:
     """Machine address of a region's row; the caller knows that there is one."""
     return peek64(block + B_REGIONS) + region * REGION_BYTES
+
+
+@hot
+def map_row(block: Scalar, region: Scalar) -> Scalar:
+    """The same as an array of WIDTH words, as maps take it. It owns nothing: a slice of the table would count
+    references, two locked additions a time."""
+    return words_at(region_row(block, region), WIDTH)
 
 
 @hot

@@ -14,8 +14,8 @@ from pktbpf.abi.helpers import BY_NAME
 from pktbpf.abi.map_kinds import BY_NAME as KINDS
 from pktbpf.engine.arith import M32, U0
 from pktbpf.engine.common_helpers import DELETE, F_CALL, F_MEMORY, LOOKUP, R1, R2, R3, R4, UPDATE, map_number
-from pktbpf.engine.memory import argument, metadata, reach
-from pktbpf.hot import Scalar, Words, borrowed, hot
+from pktbpf.engine.memory import argument, map_row, metadata, reach
+from pktbpf.hot import Scalar, Words, hot
 from pktbpf.maps import dispatch_more
 from pktbpf.maps.layout import CPUS, KEY_SIZE, KIND, READ, STRIDE, VALUE_SIZE, WRITE, pointer
 
@@ -51,7 +51,7 @@ def _copy_of(row: Words, which: Scalar, cpu: Scalar) -> Scalar:
 
 
 @hot
-def call_maps(number: Scalar, block: Scalar, regions: Words) -> Scalar:
+def call_maps(number: Scalar, block: Scalar) -> Scalar:
     """(r0, fault) of one call; CALL for a number that is none of these or a first argument that is no map."""
     valued = number == PUSH or number == POP or number == PEEK
     copies = number == PER_CPU_PTR or number == THIS_CPU_PTR
@@ -60,7 +60,7 @@ def call_maps(number: Scalar, block: Scalar, regions: Words) -> Scalar:
     which = map_number(argument(block, R1), block)
     if which == U0:
         return U0, F_CALL
-    row = borrowed(regions, which)
+    row = map_row(block, which)
     if copies:
         this = np.uint64(metadata(block, CPU))
         return _copy_of(row, which, argument(block, R2) & M32 if number == PER_CPU_PTR else this)

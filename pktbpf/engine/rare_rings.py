@@ -23,10 +23,22 @@ from pktbpf.engine.common_helpers import (
     R3,
     R4,
     R5,
+    column,
     map_number,
 )  # fmt: skip
-from pktbpf.engine.memory import B_CAPTURED, B_COUNT, B_DATA, B_LENGTH, PACKET_REGION, argument, metadata, reach
-from pktbpf.hot import Scalar, Words, borrowed, hot, peek8, peek32, peek64, poke8, poke32, poke64
+from pktbpf.engine.memory import (
+    B_CAPTURED,
+    B_COUNT,
+    B_DATA,
+    B_LENGTH,
+    PACKET_REGION,
+    argument,
+    map_row,
+    metadata,
+    reach,
+    region_row,
+)  # fmt: skip
+from pktbpf.hot import Scalar, hot, peek8, peek32, peek64, poke8, poke32, poke64
 from pktbpf.maps import perf, ringbuf
 from pktbpf.maps.layout import KIND, READ, VALUES_SIZE, WRITE, copy
 
@@ -65,16 +77,16 @@ def span(pointer: Scalar, size: Scalar, need: Scalar, block: Scalar) -> Scalar:
 
 
 @hot
-def map_of(register: Scalar, kind: Scalar, block: Scalar, regions: Words) -> Scalar:
+def map_of(register: Scalar, kind: Scalar, block: Scalar) -> Scalar:
     """Number of the map of a kind (plain number) that a register points to, 0 for anything else."""
     which = map_number(argument(block, register), block)
-    return which if which != U0 and np.int64(regions[which, KIND]) == kind else U0
+    return which if which != U0 and np.int64(column(region_row(block, which), KIND)) == kind else U0
 
 
 @hot
-def _perf_event(block: Scalar, regions: Words) -> Scalar:
+def _perf_event(block: Scalar) -> Scalar:
     """bpf_perf_event_output(skb, map, flags, data, size), the flags' upper half asking for bytes of the packet."""
-    which = map_of(R2, PERF_EVENT_ARRAY, block, regions)
+    which = map_of(R2, PERF_EVENT_ARRAY, block)
     if which == U0:
         return U0, F_CALL
     flags, size = argument(block, R3), argument(block, R5)
@@ -89,29 +101,29 @@ def _perf_event(block: Scalar, regions: Words) -> Scalar:
     if wanted > peek64(block + B_CAPTURED):
         return U0, F_INDETERMINATE
     cpu, time = np.uint64(metadata(block, CPU)), np.uint64(metadata(block, TIMESTAMP))
-    row = borrowed(regions, which)
+    row = map_row(block, which)
     return np.uint64(np.int64(perf.output(row, flags, cpu, time, data, size, peek64(block + B_DATA)))), 0
 
 
 @hot
-def _commit(pointer: Scalar, discard: Scalar, block: Scalar, regions: Words) -> Scalar:
+def _commit(pointer: Scalar, discard: Scalar, block: Scalar) -> Scalar:
     """(r0, fault) of giving a record back. A program that no check has seen may pass any pointer."""
     which, offset = pointer >> U32, pointer & M32
-    if which >= peek64(block + B_COUNT) or np.int64(regions[which, KIND]) != RINGBUF:
+    if which >= peek64(block + B_COUNT) or np.int64(column(region_row(block, which), KIND)) != RINGBUF:
         return U0, F_CALL
-    if offset < ringbuf.HEADER or offset > regions[which, VALUES_SIZE]:
+    if offset < ringbuf.HEADER or offset > column(region_row(block, which), VALUES_SIZE):
         return U0, F_MEMORY
-    ringbuf.commit(borrowed(regions, which), offset, discard)
+    ringbuf.commit(map_row(block, which), offset, discard)
     return U0, 0
 
 
 @hot
-def _ring(number: Scalar, block: Scalar, regions: Words) -> Scalar:
+def _ring(number: Scalar, block: Scalar) -> Scalar:
     """(r0, fault) of the helpers whose first argument is a ring buffer."""
-    which = map_of(R1, RINGBUF, block, regions)
+    which = map_of(R1, RINGBUF, block)
     if which == U0:
         return U0, F_CALL
-    row = borrowed(regions, which)
+    row = map_row(block, which)
     if number == RESERVE:
         return ringbuf.reserve(row, which, argument(block, R2), argument(block, R3)), 0
     if number == QUERY:
@@ -149,14 +161,14 @@ def put_dynptr(place: Scalar, pointer: Scalar, kind: Scalar, size: Scalar) -> No
 
 
 @hot
-def _give_back(discard: Scalar, block: Scalar, regions: Words) -> Scalar:
+def _give_back(discard: Scalar, block: Scalar) -> Scalar:
     """Submit or discard the record of a dynptr, which is null then."""
     place = reach(argument(block, R1), DYNPTR, WRITE, block)
     if place == U0:
         return U0, F_MEMORY
     record = peek64(place)
     put_dynptr(place, U0, U0, U0)
-    return (U0, 0) if record == U0 else _commit(record, discard, block, regions)
+    return (U0, 0) if record == U0 else _commit(record, discard, block)
 
 
 @hot
@@ -285,18 +297,18 @@ def _data(block: Scalar) -> Scalar:
 
 
 @hot
-def call_rings(number: Scalar, block: Scalar, regions: Words) -> Scalar:
+def call_rings(number: Scalar, block: Scalar) -> Scalar:
     """(r0, fault) of one call; CALL for a number that is none of these."""
     if number == OUTPUT or number == RESERVE or number == QUERY or number == RESERVE_DYNPTR:
-        return _ring(number, block, regions)
+        return _ring(number, block)
     if number == SUBMIT or number == DISCARD:
-        return _commit(argument(block, R1), number == DISCARD, block, regions)
+        return _commit(argument(block, R1), number == DISCARD, block)
     if number == PERF_OUTPUT:
-        return _perf_event(block, regions)
+        return _perf_event(block)
     if number == FROM_MEM:
         return _from_mem(block)
     if number == SUBMIT_DYNPTR or number == DISCARD_DYNPTR:
-        return _give_back(number == DISCARD_DYNPTR, block, regions)
+        return _give_back(number == DISCARD_DYNPTR, block)
     if number == DYNPTR_READ or number == DYNPTR_WRITE:
         return _transfer(number, block)
     if number == DYNPTR_DATA:
