@@ -1,4 +1,7 @@
-"""The compiled core is never stale: its cache is keyed by all sources; where nothing can be written it goes without."""
+"""The compiled core is never stale: its cache is keyed by all sources; where nothing can be written it goes without.
+
+Arrays of compiled code that own nothing show the memory they are told, compiled or not.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 from numba.core.caching import IndexDataCacheFile
+from numba.core.errors import TypingError
 
 import pktbpf
 from pktbpf import hot
@@ -22,13 +28,23 @@ SCRIPT = """
 import pktbpf
 print(pktbpf.Filter("ld mark / ret a").run(b"abcd", mark=5, queue_mapping=6))
 """
+# A row and a few words of a table, shown by arrays that own nothing; both are written through.
+VIEWS = """
+import numpy as np
+from pktbpf.hot import JIT_DISABLED, borrowed, words_at
+table = np.arange(12, dtype=np.uint64).reshape(3, 4)
+row, words = borrowed(table, np.uint64(1)), words_at(table.ctypes.data + 40, 3)
+before = row.tolist(), words.tolist(), row.dtype == words.dtype == table.dtype
+row[3], words[0] = 70, 50
+print(JIT_DISABLED, *before, table[1].tolist())
+"""
 
 
-def run(directory: Path, **environment: str) -> str:
-    """The verdict of SCRIPT with the package in `directory`."""
+def run(directory: Path, script: str = SCRIPT, **environment: str) -> str:
+    """What a script prints, SCRIPT a verdict, with the package in `directory`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PKTBPF_", "NUMBA_"))}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, cwd=directory,
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=directory,
         env={**kept, "PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1", **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -112,3 +128,56 @@ def test_the_digest_sees_every_source(copy: Path) -> None:
 
 def test_without_compiler_the_same_verdict(copy: Path) -> None:
     assert run(copy, NUMBA_DISABLE_JIT="1") == "5"
+
+
+def test_without_compiler_the_same_views(copy: Path) -> None:
+    shown = "[4, 5, 6, 7] [5, 6, 7] True [4, 50, 6, 70]"
+    assert run(copy, VIEWS, NUMBA_DISABLE_JIT="1") == f"True {shown}"
+
+
+compiled = pytest.mark.skipif(hot.JIT_DISABLED, reason="nothing is compiled")
+
+
+@numba.njit
+def row_of(table, number):  # type: ignore[no-untyped-def]
+    return hot.borrowed(table, number)
+
+
+@numba.njit
+def words_of(address, count):  # type: ignore[no-untyped-def]
+    return hot.words_at(address, count)
+
+
+@compiled
+@pytest.mark.parametrize("kind", [np.uint64, np.int64, np.uint8])
+def test_a_borrowed_row_is_the_tables_and_owns_nothing(kind: type) -> None:
+    table = np.arange(12, dtype=kind).reshape(3, 4)
+    for number in (0, 2, np.uint64(1)):
+        row = row_of(table, number)
+        assert (row.dtype, row.shape, row.strides) == (table.dtype, (4,), (table.itemsize,))
+        assert row.ctypes.data == table[int(number)].ctypes.data
+        assert row.base is None
+        assert not row.flags.owndata
+        row[3] = 70
+        assert table[int(number)].tolist() == [4 * number, 4 * number + 1, 4 * number + 2, 70]
+
+
+@compiled
+@pytest.mark.parametrize(
+    "table",
+    [np.asfortranarray(np.zeros((3, 4))), np.zeros((6, 4))[::2], np.zeros((3, 8))[:, ::2], np.zeros(4),
+     np.zeros((2, 3, 4)), (1, 2)],
+    ids=["fortran", "every other row", "every other column", "one dimension", "three dimensions", "tuple"],
+)  # fmt: skip
+def test_a_row_of_what_is_no_table_in_c_order_is_not_compiled(table: object) -> None:
+    with pytest.raises(TypingError):
+        row_of(table, 1)
+
+
+@compiled
+def test_words_at_an_address_are_those_in_memory() -> None:
+    memory = np.arange(6, dtype=np.uint64)
+    words = words_of(np.uint64(memory.ctypes.data + 8), 4)
+    assert (words.dtype, words.tolist(), words.base, words.flags.owndata) == (memory.dtype, [1, 2, 3, 4], None, False)
+    words[0] = 70
+    assert memory.tolist() == [0, 70, 2, 3, 4, 5]
