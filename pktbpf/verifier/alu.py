@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pktbpf.verifier.scalar import Scalar
     from pktbpf.verifier.walk import Walk
 
+_BITWISE = {"AND": tnum.bit_and, "OR": tnum.bit_or, "XOR": tnum.bit_xor}
+
 
 def readable(walk: Walk, number: int) -> Reg:
     """The register, which must exist and be initialised."""
@@ -212,7 +214,7 @@ def _fork(walk: Walk, op: Op, dst: Reg) -> Reg:
     """A value that is 0 or -1, as a signed shift leaves it, becomes two paths: a mask keeps what it is."""
     v = dst.v
     if v[2] == -1 and v[3] == 0:
-        zero, ones = dst.with_value(scalar.ZERO).with_id(0), dst.with_value(scalar.exact(-1)).with_id(0)
+        zero, ones = Reg(SCALAR, precise=dst.precise), Reg(SCALAR, v=scalar.exact(-1), precise=dst.precise)
     elif v[6] == -1 and v[7] == 0:
         zero, ones = (dst.with_value((*tnum.with_low32(v[:2], (low, 0)), *v[2:6], signed, signed, low, low))
                       for low, signed in ((0, 0), (tnum.M32, -1)))  # fmt: skip
@@ -236,7 +238,16 @@ def _scalars(walk: Walk, op: Op, dst: Reg, src: Reg) -> None:
     off = id = 0
     if dst.id and op.sums and walk.capable and walk.profile.linked_sums:
         off, id = _linked(walk, op, dst, src)
+    if dst.obj is not None and _forgets(op, dst.v, src.v):
+        dst = Reg(SCALAR, precise=dst.precise)
     walk.regs[op.dst] = Reg(SCALAR, off, walk.domain.checked(v), id, dst.ref, dst.frame, dst.obj, dst.uid, dst.precise)
+
+
+def _forgets(op: Op, a: Scalar, b: Scalar) -> bool:
+    """Whether a null that was a pointer loses what it pointed to, which exact comparisons see: where AND, OR or XOR
+    with a number leaves a number, in all 64 bits even of a 32-bit operation."""
+    bits = _BITWISE.get(op.name)
+    return bits is not None and not b[1] and not bits(a[:2], b[:2])[1]
 
 
 def _linked(walk: Walk, op: Op, dst: Reg, src: Reg) -> tuple[int, int]:

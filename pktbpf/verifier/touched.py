@@ -81,7 +81,7 @@ def _slots_of_call(walk: Walk, index: int) -> int:
     """Slots of objects that a call uses, and those that it fills at a place and with a size that are known."""
     slots = 0
     for reg, size in _memory(walk, index):
-        if reg.kind == STACK and not reg.v[1]:
+        if size and reg.kind == STACK and not reg.v[1]:
             low = reg.off + reg.v[2]
             # The kernel's division rounds towards zero, so that offset 0 names the first slot.
             last = (-low - 1) >> 3 if low < 0 else -((low + 1) >> 3)
