@@ -281,7 +281,7 @@ class Walk:
         frame.regs[1] = Reg(CTX)
         self.start(0, frame)
         types = self.types.of(0)
-        if types is not None and types.problem is not None:
+        if types is not None and types.problem is not None and types.problem[1]:
             self.note(types.problem[1])
         self.run()
 

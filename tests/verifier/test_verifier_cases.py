@@ -16,6 +16,7 @@ def test_case(case: Case) -> None:
     found, wanted = ours(case.insns, case.privilege), case.verdict
     assert (found.errno, plain(found.line)) == (wanted.errno, plain(wanted.line))
     assert wanted.insn is None or found.insn == wanted.insn
+    assert found.counts == (case.counts or found.counts)
 
 
 @pytest.mark.kernel
@@ -30,4 +31,6 @@ def test_kernel_agrees_with_the_cases() -> None:
             found = oracle.ask(case.insns, privilege)
             if (found.errno, found.insn, found.line) != (case.verdict.errno, case.verdict.insn, case.verdict.line):
                 different.append((case.name, found.errno, found.insn, found.line))
+            if case.counts not in ((), found.counts):
+                different.append((case.name, *found.counts))
     assert not different

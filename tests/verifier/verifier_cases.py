@@ -1,6 +1,7 @@
 """Case files: a small program and what the kernel says of it, as text. Lines `key value`, then `code` and instructions.
 
 privilege: root, cap_bpf or none. errno: 0 or a number. insn: the refusing instruction. line: first line of the error.
+counts: of instructions walked and checkpoints (Verdict.counts), where they are the point.
 function: a slot and which of verifier_types.FUNCTIONS starts there, one line each. kernel: the version whose verdict
 follows, default the newest; one file may hold those of several. Instructions are five numbers: opcode, dst, src,
 offset, immediate; maps are numbers of verifier_oracle.MAPS.
@@ -22,6 +23,7 @@ from pktbpf.objfile.values import ProgramBtf
 from pktbpf.program import Program
 from pktbpf.verifier import verify
 from pktbpf.verifier.explanation import VerifierRefused
+from pktbpf.verifier.log import STATS
 from pktbpf.verifier.profile import NEWEST
 
 FOLDER = Path(__file__).parent.parent / "cases" / "verifier"
@@ -38,6 +40,7 @@ class Case:
     verdict: Verdict
     insns: tuple[Insn, ...]
     kernel: str = NEWEST
+    counts: tuple[int, ...] = ()
 
 
 def made(insns: tuple[Insn, ...], *, gpl: bool = True) -> Program:
@@ -55,15 +58,15 @@ def made(insns: tuple[Insn, ...], *, gpl: bool = True) -> Program:
 
 
 def ours(insns: tuple[Insn, ...], privilege: str, *, gpl: bool = True, kernel: str = NEWEST) -> Verdict:
-    """The verdict of pktbpf."""
+    """The verdict of pktbpf. Its log has the counts alone."""
     try:
-        verify(
-            made(insns, gpl=gpl), privilege=privilege, kernel=kernel, kernel_btf=kernel_types(),
+        verified = verify(
+            made(insns, gpl=gpl), privilege=privilege, kernel=kernel, log_level=STATS, kernel_btf=kernel_types(),
             kernel_symbols=running_symbols(),
         )  # fmt: skip
     except VerifierRefused as refused:
-        return Verdict(refused.errno, refused.insn, refused.explanation.lines[0])
-    return Verdict(0)
+        return Verdict(refused.errno, refused.insn, refused.explanation.lines[0], refused.log)
+    return Verdict(0, log=verified.log)
 
 
 def read(path: Path) -> list[Case]:
@@ -81,6 +84,7 @@ def read(path: Path) -> list[Case]:
         Case(
             path.stem, fields["why"], fields["privilege"],
             Verdict(int(own["errno"]), int(own["insn"]) if "insn" in own else None, own.get("line", "")), insns, kernel,
+            tuple(map(int, own.get("counts", "").split())),
         )
         for kernel, own in verdicts
     ]  # fmt: skip
@@ -94,12 +98,15 @@ def _fields(text: str) -> dict[str, str]:
     return found
 
 
-def write(name: str, why: str, privilege: str, verdict: Verdict, insns: tuple[Insn, ...]) -> None:
-    """Keep a program, with the kernel's verdict."""
+def write(
+    name: str, why: str, privilege: str, verdict: Verdict, insns: tuple[Insn, ...], *, counted: bool = False
+) -> None:
+    """Keep a program, with the kernel's verdict and, if they are the point, its counts."""
     lines = [f"why {why}", f"privilege {privilege}", f"errno {verdict.errno}"]
     if verdict.errno:
         lines += [f"insn {verdict.insn}"] if verdict.insn is not None else []
         lines += [f"line {verdict.line}"] if verdict.line else []
+    lines += ["counts " + " ".join(map(str, verdict.counts))] if counted else []
     lines += [f"function {slot} {name}" for slot, name in getattr(insns, "functions", ())]
     lines += ["code", *(f"{i.code:#04x} {i.dst} {i.src} {i.off} {i.imm}" for i in insns)]
     (FOLDER / f"{name}.txt").write_text("\n".join(lines) + "\n")

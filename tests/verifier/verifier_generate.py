@@ -453,16 +453,17 @@ def features(privilege: str = "root") -> dict[str, Callable[[random.Random], Cod
     import verifier_functions
     import verifier_kfuncs as kernel
     import verifier_objects as structures
+    import verifier_whole as whole
 
     known: dict[str, Callable[[random.Random], Code | Sample]] = {
         "arithmetic": arithmetic, "lookup": lookup, "helpers": helpers_, "packet": packet, "outer": more.outer,
         "linked": more.linked, "joins": more.joins, "pointers": more.pointers, "encodings": more.encodings,
-        **verifier_fields.FEATURES,
+        **verifier_fields.FEATURES, **whole.STRAIGHT,
         "anyhelper": lambda rng: more.anyhelper(rng, privilege), "spills": lambda rng: more.spills(rng, privilege),
     }  # fmt: skip
     if privilege != "none":
         known |= {"calls": calls, "loops": loops, "maygoto": maygoto, "dynptrs": dynptrs}
-        known |= kernel.FEATURES | verifier_functions.FEATURES
+        known |= kernel.FEATURES | verifier_functions.FEATURES | whole.FEATURES
     if privilege == "root":
         known |= structures.FEATURES
     return known

@@ -70,6 +70,9 @@ _NOTE = re.compile(
 )
 _GLOBAL_NOTE = re.compile(r"Func#\d+ \('\w+'\) is (global and assumed valid|safe for any)|Validating ")
 _SEARCH = re.compile(r"verifier bug: (backtracking (?!misuse)|(static|global) subprog |callback |subprog e)")
+_COUNTS = re.compile(
+    r"^processed (\d+) insns .*max_states_per_insn (\d+) total_states (\d+) peak_states (\d+)", re.MULTILINE
+)
 _NOISE = ("processed ", "verification time", "stack depth ")
 
 
@@ -81,6 +84,12 @@ class Verdict:
     insn: int | None = None
     line: str = ""
     log: str = ""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Instructions walked, and checkpoints: most of one instruction, all, most at once. Empty without a log."""
+        found = _COUNTS.search(self.log)
+        return tuple(map(int, found.groups())) if found else ()
 
 
 @functools.cache
@@ -180,7 +189,9 @@ def difference(kernel: Verdict, mine: Verdict) -> str:
     if kernel.insn is not None and kernel.insn != mine.insn:
         return "instruction"
     # A log that does not fit into the oracle's buffer is not there at all.
-    return "line" if plain(kernel.line) != plain(mine.line) and kernel.log else ""
+    if plain(kernel.line) != plain(mine.line) and kernel.log:
+        return "line"
+    return "counts" if kernel.counts and mine.counts and kernel.counts != mine.counts else ""
 
 
 def parse(number: int, log: str) -> Verdict:
