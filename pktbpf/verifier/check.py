@@ -11,6 +11,7 @@ from dataclasses import replace
 from pktbpf.errors import UsageError
 from pktbpf.program import KernelVariable, Program, Verified
 from pktbpf.verifier import globals as global_functions
+from pktbpf.verifier import newer
 from pktbpf.verifier.depth import check_depth, check_function_addresses
 from pktbpf.verifier.errors import Refusal, refuse, unsupported
 from pktbpf.verifier.explanation import VerifierRefused, command, explain
@@ -83,6 +84,22 @@ def _named(program: Program, types: Kernel | None) -> Program:
     return replace(program, kfuncs=functions, kvars=variables)
 
 
+class _LongerError(Exception):
+    """A verification was given up."""
+
+
+class _Limit(Watcher):
+    """Gives up after newer.LONGEST instructions."""
+
+    def __init__(self) -> None:
+        self.left = newer.LONGEST
+
+    def instruction(self, walk: Walk, previous: int, index: int) -> None:
+        self.left -= 1
+        if not self.left:
+            raise _LongerError
+
+
 class _Check:
     """One verification: its phases in order, and what is known of it when one of them fails."""
 
@@ -140,6 +157,7 @@ class _Check:
     def refused(self, problem: Refusal) -> VerifierRefused:
         """The error that the caller sees."""
         explanation = explain(problem, self.program, self.privilege, self.walk, self._again)
+        explanation = newer.told(explanation, self.program, self.rules, self._judged)
         text = "\n".join(explanation.lines)
         if self.log is not None:
             self.log.lines(tuple(line for line in problem.lines if line))
@@ -156,6 +174,18 @@ class _Check:
         depth = "+".join(map(str, depths))
         self.log.finish(self.walk.statistics() if self.walk is not None else NOTHING, microseconds, depth)
         return self.log.text
+
+    def _judged(self, rules: Profile) -> newer.Verdict:
+        """What another version says, as far as that does not take long."""
+        second = _Check(self.program, self.privilege, rules, 0, self.cpus, self.kernel)
+        second.watcher = _Limit()
+        try:
+            second.run()
+        except Refusal as problem:
+            return newer.Verdict(problem.insn, True)
+        except _LongerError:
+            return newer.Verdict(None, False, whole=False)
+        return newer.Verdict(None, False)
 
     def _again(self, trail: Trail) -> None:
         """The same verification, which stops at the same place, followed by another log."""

@@ -117,9 +117,14 @@ def profile(version: str) -> Profile:
     return _resolved(f"{number[0]}.{number[1]}")
 
 
+def without_rule(version: str, name: str) -> Profile:
+    """The profile of a version that lacks one of its rules."""
+    return _resolved(version, name)
+
+
 @cache
-def _resolved(version: str) -> Profile:
-    has = {row.name: holds(row, version) for row in ROWS}
+def _resolved(version: str, lacking: str = "") -> Profile:
+    has = {row.name: holds(row, version) and row.name != lacking for row in ROWS}
     reach = Reach(**{field.name: has[field.name] for field in fields(Reach)})
     rules = {field.name: has[field.name] for field in fields(Rules)}
     approximate = tuple(
@@ -137,4 +142,4 @@ def _resolved(version: str) -> Profile:
     )
 
 
-__all__ = ["BY_NAME", "NEWEST", "VERSIONS", "Profile", "profile", "version_number"]
+__all__ = ["BY_NAME", "NEWEST", "VERSIONS", "Profile", "profile", "version_number", "without_rule"]
