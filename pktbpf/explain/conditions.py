@@ -25,7 +25,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[int, int], bool]] = {
 
 
 class Condition:
-    """A parsed condition. Raises UsageError for what is none."""
+    """A parsed condition. names: whether a register or field is in it. Raises UsageError for what is none."""
 
     def __init__(self, text: str):
         self.text = text
@@ -34,6 +34,7 @@ class Condition:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise UsageError(f"{text!r} is no condition; an example: ip.proto == 6 and A > 0") from None
         _check(self._tree, text)
+        self.names = any(isinstance(one, ast.Name) for one in ast.walk(self._tree))
 
     def holds(self, trace: Trace, step: Step) -> bool:
         """Whether it is true before a step."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pktbpf.errors import PktbpfError, UsageError
+from pktbpf.explain import places
 from pktbpf.explain.classic_trace import classic_text
 from pktbpf.explain.conditions import Condition
 from pktbpf.explain.extended_trace import insn_text
@@ -135,6 +136,7 @@ class Debugger:
     def until(self, text: str) -> Lines:
         """Go on to instruction N."""
         trace, slot = self._here(), _number(text, "an instruction")
+        places.check_stop(trace.program, slot)
         for index in range(self.position + 1, len(trace.steps)):
             if trace.steps[index].slot == slot:
                 self.position = index
@@ -178,7 +180,7 @@ class Debugger:
 
     def next(self, text: str) -> Lines:
         """The next packet; `next accepted`, `next rejected`, `next N true|false`: that takes branch N that way."""
-        wanted, stop = _wanted(text)
+        wanted, stop = _wanted(text, self.trace)
         for number, trace in self._walk:
             position = wanted(trace)
             if position is not None:
@@ -192,11 +194,16 @@ class Debugger:
         if not text:
             return [str(one) for one in self.breakpoints] or ["no breakpoints"]
         place, _, rest = text.partition(" if ")
-        slot = int(place, 0) if place.strip().isdigit() else None
-        condition = rest if slot is not None else text.removeprefix("if ")
-        made = Breakpoint(next(self._numbers), slot, Condition(condition) if condition else None)
-        if made.condition is not None and self.trace is not None and self.trace.steps:
-            made.condition.holds(self.trace, self.trace.steps[0])  # so that an unknown name is told at once
+        slot = _slot(place)
+        text = rest if slot is not None else text.removeprefix("if ")
+        condition = Condition(text) if text else None
+        if slot is not None and self.trace is not None:
+            places.check_stop(self.trace.program, slot)
+        if condition is not None and not condition.names:
+            raise UsageError(f"{text!r} is the same at every step: there is no register or field in it")
+        if condition is not None and self.trace is not None and self.trace.steps:
+            condition.holds(self.trace, self.trace.steps[0])  # so that an unknown name is told at once
+        made = Breakpoint(next(self._numbers), slot, condition)
         self.breakpoints.append(made)
         return [f"breakpoint {made}"]
 
@@ -297,7 +304,15 @@ def _number(text: str, what: str) -> int:
         raise UsageError(f"{text!r} is not the number of {what}") from None
 
 
-def _wanted(text: str) -> tuple[Callable[[Trace], int | None], bool]:
+def _slot(text: str) -> int | None:
+    """The number of an instruction, None for what is none."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        return None
+
+
+def _wanted(text: str, here: Trace | None) -> tuple[Callable[[Trace], int | None], bool]:
     """What `next` looks for: a trace's position, None where it does not fit; whether to go there."""
     words = text.split()
     if not words:
@@ -306,6 +321,8 @@ def _wanted(text: str) -> tuple[Callable[[Trace], int | None], bool]:
         accepted = words[0] != "rejected"
         return (lambda trace: 0 if trace.accepted == accepted else None), False
     slot = _number(words[0].removeprefix("branch") or (words[1] if len(words) > 1 else ""), "a branch instruction")
+    if here is not None:
+        places.check_branch(here.program, slot)
     way = words[-1] if words[-1] in ("true", "false", "taken") else "true"
 
     def takes(trace: Trace) -> int | None:

@@ -140,3 +140,40 @@ def test_a_missing_packet_ends_the_command() -> None:
     done = CliRunner().invoke(cli, ["debug", "pcaps/arp.pcap", "-F", "arp", "-n", "999"], input="step\n")
     assert done.exit_code == 2
     assert "pcaps/arp.pcap: there is no packet 999" in done.output
+
+
+@pytest.mark.parametrize(
+    ("program", "command", "said"),
+    [
+        ("filters/tcp-port-80.bpf", "break 16", "there is no instruction 16; the program has 0 to 15, see `list all`"),
+        ("filters/tcp-port-80.bpf", "break 0", "instruction 0 is where every packet begins and never comes again"),
+        ("filters/tcp-port-80.bpf", "break -1", "there is no instruction -1; the program has 0 to 15, see `list all`"),
+        ("filters/tcp-port-80.bpf", "break 0x20 if A > 1", "there is no instruction 32; the program has 0 to 15"),
+        ("filters/tcp-port-80.bpf", "until 99", "there is no instruction 99; the program has 0 to 15"),
+        ("filters/tcp-port-80.bpf", "break 1 == 2", "'1 == 2' is the same at every step: there is no register"),
+        ("filters/tcp-port-80.bpf", "next 2 true", "instruction 2 is no conditional jump"),
+        ("ja end\nld #1\nend: ret #0", "break 1", "instruction 1 is never reached: no way from the start"),
+        ("r1 = 5 ll\nr0 = 0\nexit", "break 1", "instruction 1 is the second half of the 64-bit immediate at 0; say 0"),
+        ("r0 = 0\nexit", "break 2", "there is no instruction 2; the program has 0 to 1"),
+    ],
+)
+def test_a_breakpoint_that_never_fires_is_refused_in_a_line(program: str, command: str, said: str) -> None:
+    one = debugger(program=program)
+    one.execute("packet 1")
+    lines = one.execute(command)
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {said}")
+    assert (one.breakpoints, one.position) == ([], 0)
+
+
+def test_breakpoints_in_functions_are_reached() -> None:
+    one = debugger(program="call pc+1\nexit\nr0 = 7\nexit")
+    one.execute("packet 1")
+    assert one.execute("break 0x2") == ["breakpoint 1: instruction 2"]
+    assert one.execute("run")[0] == "breakpoint 1: instruction 2"
+
+
+def test_the_first_instruction_may_be_that_of_a_loop() -> None:
+    one = debugger(program="r0 = *(u32 *)(r1 +0)\nr1 = r1\nif r0 == 0 goto pc-3\nexit")
+    one.execute("packet 1")
+    assert one.execute("break 0") == ["breakpoint 1: instruction 0"]
