@@ -29,6 +29,9 @@ def command(
 ) -> None:
     """Compile C to an object that replay, dis and prog take.
 
+    Where clang refuses the source, all that it says is shown and the last line repeats its first error; that and a
+    missing clang end with 1.
+
     \b
     Examples:
       pktbpf compile-c filters/ebpf/proto_counts.c -o proto_counts.o
@@ -46,7 +49,8 @@ def command(
     try:
         warnings = compile_c(source, target, includes=includes, defines=defines, cpu=cpu, clang=clang)
     except CompileError as error:
-        click.echo(error.diagnostics.rstrip(), err=True)
+        if error.diagnostics.strip():
+            click.echo(error.diagnostics.rstrip(), err=True)
         raise
     if warnings:
         click.echo(warnings.rstrip(), err=True)

@@ -10,12 +10,12 @@ map's BTF type takes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pktbpf.errors import MapError, UsageError
-from pktbpf.maps import codec, store
+from pktbpf.maps import blame, codec, store
 from pktbpf.maps.face import Map
 
 PUSHED = frozenset({"QUEUE", "STACK", "BLOOM_FILTER"})
@@ -25,47 +25,78 @@ MAX_SIZE = 1 << 28
 
 def fill_from(one: Map, path: str) -> int:
     """Update a map from a JSON file; how many entries. Raises UsageError (the file) and OSError (reading it)."""
+    with Path(path).open("rb") as stream:
+        text = stream.read(MAX_SIZE + 1)
+    if len(text) > MAX_SIZE:
+        raise UsageError(f"{path}: more than {MAX_SIZE >> 20} MiB")
     try:
-        with Path(path).open("rb") as stream:
-            text = stream.read(MAX_SIZE + 1)
-        if len(text) > MAX_SIZE:
-            raise UsageError(f"{path}: more than {MAX_SIZE >> 20} MiB")
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON: {error}") from None
+        raise blame.not_json(path, text, error) from None
     try:
         if store.is_saved(content):
             return store.refill(one, content, Path(path).parent)
         return fill(one, content)
+    except blame.EntryError as error:
+        line = blame.line_of(text.decode("utf-8-sig", "replace"), error.number)
+        raise UsageError(f"{path}:{line}: {error}") from None
     except (UsageError, MapError) as error:
         raise UsageError(f"{path}: {error}") from None
 
 
 def fill(one: Map, content: Any) -> int:
-    """Update a map from a parsed value; how many entries."""
+    """Update a map from a parsed value; how many entries. Raises UsageError, an EntryError for one of the entries."""
     if one.kind in UNFILLED:
-        raise UsageError(f"a {one.kind} takes no contents from a file")
+        raise UsageError(f"a {one.kind} takes no contents from a file; leave out --map for it")
+    if not isinstance(content, list | Mapping):
+        raise blame.shape(content, one)
     if one.kind in (*PUSHED, "USER_RINGBUF"):
         return _push(one, content)
-    count = 0
-    for key, value in _pairs(one, content):
-        one.update(_key(one, key), _inner(one, value) if one.outer else _value(one, value))
-        count += 1
-    return count
+    items = list(content.items()) if isinstance(content, Mapping) else content
+    for number, item in enumerate(items):
+        key, value = item if isinstance(content, Mapping) else _pair(one, number, item)
+        _enter(one, number, key, value)
+    return len(items)
+
+
+def _enter(one: Map, number: int, key: Any, value: Any) -> None:
+    """Put one entry into the map. Raises EntryError."""
+    part = "the key"
+    try:
+        made = codec.encode(_key(one, key), one.key_size, one.key_type, "a key")
+        part = "the value"
+        if value is None:
+            raise UsageError("null is no value")
+        data = _inner(one, value) if one.outer else _value(one, value)
+        if not one.outer and not (one.percpu and isinstance(data, bytes)):
+            data = codec.encode(data, one.value_size, one.value_type, "a value")
+        part = ""
+        one.update(made, data)
+    except (UsageError, MapError) as error:
+        raise blame.entry(number, key, part, error, one) from None
 
 
 def _push(one: Map, content: Any) -> int:
     """Values in the order of the list; those of a dump, which are objects, come in the order of popping."""
     if not isinstance(content, list):
-        raise UsageError(f"contents of a {one.kind} are a list")
+        raise UsageError(f"contents of a {one.kind} are a list, [VALUE, ...], not an object with keys")
     dumped = bool(content) and all(isinstance(item, Mapping) and set(item) == {"value"} for item in content)
-    values = [item["value"] for item in content] if dumped else content
-    for value in reversed(values) if dumped and one.kind == "STACK" else values:
-        if one.kind == "USER_RINGBUF":
-            one.produce(_sample(value))
-        else:
-            one.push(_bytes_of(value, one.value_size, one.value_type))
-    return len(values)
+    numbered = list(enumerate(item["value"] for item in content) if dumped else enumerate(content))
+    for number, value in reversed(numbered) if dumped and one.kind == "STACK" else numbered:
+        part = "the value"
+        try:
+            if one.kind == "USER_RINGBUF":
+                sample = _sample(value)
+                part = ""
+                one.produce(sample)
+            else:
+                made = codec.encode(_bytes_of(value, one.value_size, one.value_type), one.value_size, one.value_type,
+                                    "a value")  # fmt: skip
+                part = ""
+                one.push(made)
+        except (UsageError, MapError) as error:
+            raise blame.entry(number, number, part, error, one) from None
+    return len(numbered)
 
 
 def _sample(value: Any) -> bytes:
@@ -82,25 +113,34 @@ def _sample(value: Any) -> bytes:
     raise UsageError(f"{value!r} is neither pairs of hexadecimal digits nor a list of bytes")
 
 
-def _pairs(one: Map, content: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(content, Mapping):
-        yield from content.items()
-        return
-    if not isinstance(content, list):
-        raise UsageError("contents of a map are an object or a list")
-    for index, item in enumerate(content):
-        if isinstance(item, Mapping) and "key" in item and ("value" in item or "values" in item):
-            yield item["key"], item["value"] if "value" in item else _per_cpu(item["values"])
-        elif "ARRAY" in one.kind:
-            yield index, item
-        else:
-            raise UsageError(f'entry {index} is not {{"key": ..., "value": ...}}')
+def _pair(one: Map, number: int, item: Any) -> tuple[Any, Any]:
+    """Key and value of an item of a list."""
+    if isinstance(item, Mapping) and "key" in item:
+        if "value" in item:
+            return item["key"], item["value"]
+        if "values" in item:
+            return item["key"], _per_cpu(number, item["values"])
+        if not _has_field(one.value_type, "key"):
+            have = "".join(f', but "{name}"' for name in item if name != "key")
+            said = f'entry {number} has a "key" and no "value"{have}; write {{"key": ..., "value": ...}}'
+            raise blame.EntryError(number, said)
+    if "ARRAY" in one.kind:
+        return number, item
+    raise blame.EntryError(number, f'entry {number} is not {{"key": ..., "value": ...}}, which a {one.kind} needs')
 
 
-def _per_cpu(values: Any) -> Any:
+def _has_field(kind: Any, name: str) -> bool:
+    """Whether values of a type are structures with such a field."""
+    try:
+        return kind is not None and name in kind.decode(bytes(kind.size))
+    except TypeError:
+        return False
+
+
+def _per_cpu(number: int, values: Any) -> Any:
     if isinstance(values, list) and all(isinstance(one, Mapping) and "value" in one for one in values):
         return [one["value"] for one in values]
-    raise UsageError('"values" is not a list of {"cpu": ..., "value": ...}')
+    raise blame.EntryError(number, f'entry {number}: "values" is not a list of {{"cpu": ..., "value": ...}}')
 
 
 def _key(one: Map, key: Any) -> Any:

@@ -27,7 +27,10 @@ def find_clang(clang: str | None = None) -> str:
         found = shutil.which(name)
         if found:
             return found
-    raise ObjectError(f"{clang or 'clang'} is not installed; it comes with the package clang (10 or newer)")
+    if clang and Path(clang).exists():
+        raise ObjectError(f"{clang} is no program that can be run; --clang takes the path of a compiler")
+    raise ObjectError(f"{clang or 'clang'} is not installed; install the package clang (10 or newer), or name one with "
+                      "--clang PATH")  # fmt: skip
 
 
 def system_includes(root: Path = Path("/usr/include")) -> list[str]:
@@ -86,10 +89,24 @@ def compile_c(
         raise ObjectError(f"clang did not finish within {TIMEOUT} seconds", path=os.fspath(source)) from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error:" in line]
-        reason = lines[0] if lines else f"clang ended with {done.returncode}"
+        reason = lines[0] if lines else f"{command[0]} ended with {done.returncode} and no error for {source}"
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-        raise CompileError(reason + more, done.stderr)
+        raise CompileError(reason + more + _advice(reason, cpu), done.stderr)
+    if not Path(output).is_file():
+        raise CompileError(f"{command[0]} wrote no {output}; is it clang?", done.stderr)
     return done.stderr
+
+
+def _advice(reason: str, cpu: str) -> str:
+    """What to do about errors that are not of the source."""
+    if "unknown target CPU" in reason:
+        other = f"take --cpu {DEFAULT_CPU}, or" if cpu != DEFAULT_CPU else "take"
+        return f"; this clang is too old for --cpu {cpu}: {other} a newer clang"
+    if "file not found" in reason:
+        return "; name the directory of the header with -I DIR"
+    if "unable to create target" in reason or "No available targets" in reason:
+        return "; this clang was built without BPF: name another with --clang PATH"
+    return ""
 
 
 class CompileError(ObjectError):

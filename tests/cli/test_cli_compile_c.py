@@ -47,3 +47,43 @@ def test_an_object_and_the_note_about_it(tmp_path: Path) -> None:
     note = done.stderr.splitlines()[-1]
     assert note.startswith(f"pktbpf: note: {target}: programs ")
     assert all(name in note for name in (*found.programs, *found.maps))
+
+
+def fake(path: Path, body: str) -> str:
+    """A compiler that is a few lines of shell."""
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("echo \"a.c:3:1: error: use of 'x'\" >&2; echo \"a.c:9:1: error: use of 'y'\" >&2; exit 1",
+         "pktbpf: a.c:3:1: error: use of 'x' (and 1 more)"),
+        ("echo \"a.c:1:10: fatal error: 'n.h' file not found\" >&2; exit 1",
+         "pktbpf: a.c:1:10: fatal error: 'n.h' file not found; name the directory of the header with -I DIR"),
+        ("echo \"error: unknown target CPU 'v3'\" >&2; exit 1",
+         "pktbpf: error: unknown target CPU 'v3'; this clang is too old for --cpu v3: take a newer clang"),
+        ("exit 3", "pktbpf: CLANG ended with 3 and no error for filters/ebpf/proto_counts.c"),
+        ("exit 0", "pktbpf: CLANG wrote no OUT; is it clang?"),
+    ],
+)  # fmt: skip
+def test_the_last_line_is_the_first_error(body: str, said: str, tmp_path: Path) -> None:
+    clang, out = fake(tmp_path / "clang", body), str(tmp_path / "out.o")
+    done = run(SOURCE, "-o", out, "--clang", clang)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == said.replace("CLANG", clang).replace("OUT", out)
+    assert "" not in done.stderr.splitlines()
+
+
+def test_a_missing_compiler_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tmp_path / "notes.txt"
+    plain.write_text("x")
+    assert "is no program that can be run" in run(SOURCE, "-o", "x.o", "--clang", str(plain)).stderr
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run(SOURCE, "-o", str(tmp_path / "x.o"))
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "pktbpf: clang is not installed; install the package clang (10 or newer), or name one with --clang PATH\n"
+    )
