@@ -49,6 +49,24 @@ def test_the_two_command_lines_stand_as_promised() -> None:
     ]
 
 
+def test_the_tests_without_python_pass(tmp_path: Path) -> None:
+    """As the README puts them beside the filter, and the golden file that it names."""
+    root = README.parent
+    for name in ("filters/tcp-port-80.bpf", "pcaps/web.pcap"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes((root / name).read_bytes())
+    (block,) = (found for found in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL) if found.startswith("tests:"))
+    (tmp_path / "filters" / "tcp-port-80.bpftest.yaml").write_text(block)
+    (call,) = re.findall(r"`(pktbpf_golden\(.*?\))`", TEXT)
+    (tmp_path / "test_golden.py").write_text(f"def test_golden(pktbpf_golden):\n    {call}\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    for options, said in ((["--pktbpf-update"], "4 passed"), ([], "4 passed")):
+        done = subprocess.run([*words, *options], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+        assert said in done.stdout, done.stdout
+    assert (tmp_path / "golden" / "tcp-port-80.bpf--web.pcap.txt").is_file()
+
+
 @pytest.mark.parametrize("block", BLOCK.findall(TEXT), ids=lambda block: block.split("\n")[0][:60])
 def test_commands_print_what_the_readme_shows(block: str) -> None:
     for command, shown in commands(block):
