@@ -1,6 +1,7 @@
 """Thousands of nearly right programs: the verdict of the live kernel's verifier and ours, for three privileges.
 
-Equal means: both accept, or both refuse with the same errno at the same instruction and with the same first line.
+Equal means: both accept, or both refuse with the same errno at the same instruction and with the same first line; and
+both walked as many instructions and kept as many checkpoints.
 `PKTBPF_VERIFIER_SEED` and `PKTBPF_VERIFIER_COUNT` choose other programs.
 """
 
@@ -12,6 +13,7 @@ from collections import Counter
 
 import pytest
 from verifier_cases import ours
+from verifier_freed import Freed
 from verifier_generate import programs
 from verifier_oracle import MAPS, Oracle, difference
 
@@ -37,13 +39,19 @@ def oracle() -> Oracle:
     return found
 
 
-def compare(oracle: Oracle, privilege: str, first: int, count: int) -> tuple[Counter[str], list[str]]:
+def compare(
+    oracle: Oracle, privilege: str, first: int, count: int, freed: Freed
+) -> tuple[Counter[str], list[str]]:
     """(how often what, the differing programs)"""
     seen: Counter[str] = Counter()
     different: list[str] = []
     with oracle.allowed(privilege):
         for seed, feature, insns in programs(first, count, privilege=privilege):
+            freed.begin()
             mine = ours(insns, privilege)
+            if freed.found:
+                seen["freed"] += 1
+                continue
             if mine.errno == errno.E2BIG and mine.line.startswith("BPF program is too large"):
                 seen["long"] += 1
                 continue
@@ -65,7 +73,7 @@ def compare(oracle: Oracle, privilege: str, first: int, count: int) -> tuple[Cou
 @pytest.mark.parametrize("privilege", ["root", "none", "cap_bpf"])
 def test_verdicts_are_the_kernels(oracle: Oracle, privilege: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "MAX_INSNS", LONGEST)
-    seen, different = compare(oracle, privilege, SEED, COUNT)
+    seen, different = compare(oracle, privilege, SEED, COUNT, Freed(monkeypatch))
     assert not different, "\n".join(different[:20])
     assert seen["unjudged"] * 1000 <= COUNT, seen
     assert min(seen["accepted"], seen["refused"]) > COUNT // 6, seen
@@ -75,7 +83,7 @@ def test_verdicts_are_the_kernels(oracle: Oracle, privilege: str, monkeypatch: p
 @pytest.mark.parametrize("privilege", ["root", "none", "cap_bpf"])
 def test_many_verdicts_are_the_kernels(oracle: Oracle, privilege: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "MAX_INSNS", LONGEST)
-    seen, different = compare(oracle, privilege, SEED + 10_000_000, 170_000)
+    seen, different = compare(oracle, privilege, SEED + 10_000_000, 170_000, Freed(monkeypatch))
     wrongly_accepted = [line for line in different if line.startswith("verdict") and "ours 0 " in line]
     assert not wrongly_accepted, wrongly_accepted[:20]
     assert len(different) * 1000 < sum(seen.values()), "\n".join(different[:20])
