@@ -193,7 +193,7 @@ def _spill_scalar(walk: Walk, frame: Frame, position: int, source: int, reg: Reg
         _save(walk, frame, position, reg, size)
     else:
         # A narrowing spill is not the same value any more.
-        _save(walk, frame, position, reg.with_id(0), size)
+        _save(walk, frame, position, reg.with_id(0, reg.off), size)
 
 
 def _plain_write(
