@@ -64,6 +64,7 @@ class Filter:
     program: anything verify() takes, or what load() takes (a path, text, bytes). attach: a profile name, see
     pktbpf.engine.base.PROFILES. env: the environment of the runs (seed, cpu, metadata that holds for all packets).
     maps: live maps to use by name; the others are made. `maps` afterwards holds all of them by name.
+    Runs of one Filter in several threads wait for each other; Filters that share maps must not run at the same time.
     Raises ProgramRefused, UsageError.
     """
 

@@ -6,6 +6,7 @@ runs and gives the loop the batch, the tables and the states of those groups of 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,10 +105,16 @@ class Interpreted:
     rare: RareState
     trusted: bool = False
     counts: Words | None = None
+    busy: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def run(self, skbs: Skbs) -> Outcome:
-        """Run over all packets, in order. Raises ProgramRefused for a helper without meaning in a program that has been
-        put into a program array since the last run."""
+        """Run over all packets, in order; a second thread waits, for there is one set of registers and stacks. Raises
+        ProgramRefused for a helper without meaning in a program that has been put into a program array since the last
+        run."""
+        with self.busy:
+            return self._run(skbs)
+
+    def _run(self, skbs: Skbs) -> Outcome:
         count, work, groups = len(skbs), self.work, self.groups
         outcome = Outcome(np.empty(count, dtype=np.uint32), np.empty(count, dtype=np.uint8))
         meta = skbs.meta if len(skbs.meta) else work.shared_meta

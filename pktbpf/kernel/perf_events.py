@@ -87,10 +87,22 @@ class PerfReader:
         if event is None:
             return None
         try:
-            return _Ring(event, mmap.mmap(event, _PAGE + self._size, mmap.MAP_SHARED), counts)
+            return _Ring(event, self._mapped(event), counts)
         except BaseException:
             os.close(event)
             raise
+
+    def _mapped(self, event: int) -> mmap.mmap:
+        """The event's ring, smaller than asked for where others hold what kernel.perf_event_mlock_kb lets a user lock;
+        what then finds no room is counted as lost."""
+        while True:
+            try:
+                return mmap.mmap(event, _PAGE + self._size, mmap.MAP_SHARED)
+            except OSError as problem:
+                if problem.errno != errno.EPERM or self._size <= _PAGE:
+                    what = "a ring for perf events; kernel.perf_event_mlock_kb says how much a user may lock"
+                    raise KernelUnavailable(problem.errno or 0, what) from None
+                self._size //= 2
 
     @property
     def cpus(self) -> tuple[int, ...]:
@@ -133,8 +145,9 @@ class PerfReader:
         return out
 
     def _bytes(self, pages: mmap.mmap, at: int, count: int) -> bytes:
-        begin = at % self._size
-        first = pages[_PAGE + begin : _PAGE + min(begin + count, self._size)]
+        size = len(pages) - _PAGE
+        begin = at % size
+        first = pages[_PAGE + begin : _PAGE + min(begin + count, size)]
         return first + pages[_PAGE : _PAGE + count - len(first)]
 
     def close(self) -> None:

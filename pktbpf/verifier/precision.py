@@ -33,14 +33,33 @@ Passed = list[tuple[dict[int, int], int, int]]  # places in States' histories an
 
 
 class Wanted:
-    """What is searched for: bit masks of registers and of stack slots, per frame."""
+    """What is searched for: bit masks of registers and of stack slots, per frame.
+
+    A walk has one for all its searches, as the kernel (env->bt): a search ends when nothing is wanted in the frames
+    down to the current one, and what it has left in deeper ones is wanted by the next that starts there.
+    """
 
     __slots__ = ("frame", "regs", "slots")
 
-    def __init__(self, frame: int):
-        self.frame = frame
+    def __init__(self) -> None:
+        self.frame = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing is wanted anywhere."""
         self.regs = [0] * 8
         self.slots = [0] * 8
+
+    def begin(self, frame: int) -> Wanted:
+        """A search starts in a frame."""
+        self.frame = frame
+        return self
+
+    @property
+    def alone(self) -> bool:
+        """Nothing is wanted in frames deeper than the current one."""
+        after = self.frame + 1
+        return not any(self.regs[after:]) and not any(self.slots[after:])
 
     @property
     def empty(self) -> bool:
@@ -79,8 +98,8 @@ def mark_register(walk: Walk, number: int) -> None:
     if walk.regs[number].kind != SCALAR:
         # The kernel asks this of a pointer that bpf_loop is given as a count, and takes it for its own fault.
         _bug("backtracking misuse")
-    wanted = Wanted(len(state.frames) - 1)
-    wanted.regs[wanted.frame] = 1 << number
+    wanted = walk.wanted.begin(len(state.frames) - 1)
+    wanted.regs[wanted.frame] |= 1 << number
     trace(walk, state, wanted)
 
 
@@ -89,7 +108,7 @@ def mark_slot(walk: Walk, frame: int, slot: int) -> None:
     if not walk.capable:
         return
     state = walk.state
-    wanted = Wanted(len(state.frames) - 1)
+    wanted = walk.wanted.begin(len(state.frames) - 1)
     wanted.slots[frame] |= 1 << slot
     trace(walk, state, wanted)
 
@@ -104,7 +123,7 @@ def trace(walk: Walk, start: State, wanted: Wanted) -> bool:
     following = -1
     skip = True
     log = walk.log
-    passed: Passed = []
+    passed: Passed | None = [] if log is None and wanted.alone else None  # the log shows every search in full
     while True:
         if log is not None:
             log.precise_start(wanted, index, first, following)
@@ -114,6 +133,7 @@ def trace(walk: Walk, start: State, wanted: Wanted) -> bool:
             following, done = _back_through(walk, state, wanted, index, following, skip, passed)
         except _NotTracked:
             mark_all(walk, start)
+            wanted.clear()
             return changed
         skip = False
         if done:
@@ -129,14 +149,16 @@ def trace(walk: Walk, start: State, wanted: Wanted) -> bool:
         index, first = state.last, state.first
     if not (done or wanted.empty):
         mark_all(walk, start)
+        wanted.clear()
         return changed
-    for traced, left, regs in passed:
-        traced[left] = regs
+    if passed and wanted.alone:
+        for traced, left, regs in passed:
+            traced[left] = regs
     return changed
 
 
 def _back_through(
-    walk: Walk, state: State, wanted: Wanted, index: int, following: int, skip: bool, passed: Passed
+    walk: Walk, state: State, wanted: Wanted, index: int, following: int, skip: bool, passed: Passed | None
 ) -> tuple[int, bool]:
     """Backwards over the instructions since one checkpoint; True when everything was found.
 
@@ -149,7 +171,7 @@ def _back_through(
     log = walk.log
     first = state.first
     size = len(insns)
-    traced, remembers = state.traced, log is None  # the log shows every search in full
+    traced = state.traced
     regs, slots = wanted.regs[wanted.frame], any(wanted.slots)
     step = history[left - 1] if left and history[left - 1][0] == index else None
     while True:
@@ -163,7 +185,7 @@ def _back_through(
             if (mask and (mask < 0 or regs & mask)) or (slots and stores[index]) or (step is not None and step[4]):
                 _step_back(walk, insns[index], index, following, step, wanted)
                 regs, slots = wanted.regs[wanted.frame], any(wanted.slots)
-                if not regs and not slots and wanted.empty:
+                if not regs and wanted.empty:
                     return following, True
         following = index
         if index == first and (left == 0 or (left == 1 and history[0][0] == index)):
@@ -179,8 +201,9 @@ def _back_through(
         if step is not None:
             if step[0] != index:
                 step = None
-            elif remembers and not slots and wanted.frame == 0:
+            elif passed is not None and not slots and wanted.frame == 0 and wanted.alone:
                 if traced.get(left) == regs:
+                    wanted.clear()
                     return following, True
                 passed.append((traced, left, regs))
 
@@ -211,6 +234,7 @@ def _entry(state: State, wanted: Wanted) -> bool:
             if wanted.regs[0] >> number & 1 and outer.regs[number].kind == SCALAR:
                 outer.regs[number] = outer.regs[number].with_precise(True)
                 changed = True
+        wanted.regs[0] = 0
         return changed
     _bug(
         f"backtracking func entry subprog {outer.subprog} reg_mask {wanted.regs[wanted.frame]:x} "

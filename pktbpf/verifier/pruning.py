@@ -158,7 +158,7 @@ class Explored:
         """What `old` needed precisely is needed of `new` as well, back through its checkpoints."""
         if not self.walk.capable and self.walk.log is None:
             return False
-        wanted = precision.Wanted(len(new.frames) - 1)
+        wanted = (self.walk.wanted if self.walk.capable else precision.Wanted()).begin(len(new.frames) - 1)
         for number in range(len(old.frames) - 1, -1, -1):
             frame = old.frames[number]
             for index in range(10):

@@ -59,6 +59,7 @@ class FunctionTypes:
                     invalid("LD_ABS is not allowed in subprogs without BTF")
                 if function.tail_call:
                     invalid("tail_call is not allowed in subprogs without BTF")
+            self._check_lines()
             return
         if len(self.table) != len(self.layout.functions):
             invalid("number of funcs in func_info doesn't match number of subprogs")

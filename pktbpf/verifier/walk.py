@@ -24,7 +24,7 @@ from pktbpf.verifier.layout import Layout
 from pktbpf.verifier.liveness import StackLiveness
 from pktbpf.verifier.maps import MapInfo, MapTable
 from pktbpf.verifier.pointers import Masking
-from pktbpf.verifier.precision import touched_registers
+from pktbpf.verifier.precision import Wanted, touched_registers
 from pktbpf.verifier.profile import Profile
 from pktbpf.verifier.pruning import Explored
 from pktbpf.verifier.state import (
@@ -105,6 +105,7 @@ class Walk:
         self.has_fastcall = any(layout.fastcall)
         self.pending: list[tuple[State, int, int, int]] = []
         self.explored = Explored(self)
+        self.wanted = Wanted()
         self.state: State
         self.regs: list[Reg]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 import pktbpf
 from pktbpf.abi.context import RANGES
-from pktbpf.engine import NAMES
+from pktbpf.engine import NAMES, interpreter
 from pktbpf.engine.base import Env, Fault
 
 FRAME = bytes(range(12)) + b"\x08\x00\x45" + bytes(60)
@@ -126,3 +128,28 @@ def test_metadata_at_the_ends_of_its_range() -> None:
     assert pktbpf.Filter(asm("ld mark\nret a")).run(FRAME, **last) == 0xFFFFFFFF
     assert pktbpf.Filter(asm("ld #type\nret a")).run(FRAME, pkt_type=np.int64(7)) == 7
     assert pktbpf.Filter(asm("ret #3")).run(FRAME, **dict.fromkeys(RANGES)) == 3
+
+
+def test_threads_share_a_filter_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = ".map seen ARRAY key_size=4 value_size=8 max_entries=1\n*(u32 *)(r10 -4) = 0\nr6 = r1\nr1 = map[seen] ll\n"
+    text += "r2 = r10\nr2 += -4\ncall bpf_map_lookup_elem#1\nif r0 == 0 goto +2\nr1 = 1\n"
+    text += "lock *(u64 *)(r0 +0) += r1\nr0 = *(u32 *)(r6 +0)\nexit\n"
+    shared = pktbpf.Filter(pktbpf.load(text, form="extended"))
+    packets = [bytes(60 + number % 5) for number in range(200)]
+    within, most = 0, 0
+    inner = interpreter.run_batch
+
+    def counted(*arguments: Any) -> None:
+        nonlocal within, most
+        within += 1
+        most = max(most, within)
+        time.sleep(0.001)  # lets the other threads in, if anything does
+        inner(*arguments)
+        within -= 1
+
+    monkeypatch.setattr(interpreter, "run_batch", counted)
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = list(pool.map(shared.run, packets))
+    assert verdicts == [len(packet) for packet in packets]
+    assert shared.maps["seen"][0] == len(packets)
+    assert most == 1

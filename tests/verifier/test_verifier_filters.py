@@ -149,12 +149,15 @@ def changed(lines: list[Line], starts: list[int], words: int, size: int) -> dict
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("functions", [True, False])
 @pytest.mark.parametrize("name", ["first", "second", "third"])
-def test_line_information_gets_the_kernels_verdict(name: str, oracle: Oracle) -> None:
+def test_line_information_gets_the_kernels_verdict(name: str, functions: bool, oracle: Oracle) -> None:
     found = load_object(ROOT / "tests" / "objfile" / "src" / "calls.o", program=name)
     assert isinstance(found, Program)
     btf = found.btf
     variants = changed(list(btf.lines), sorted(btf.functions), len(btf.btf.strings), len(found))
+    if not functions:
+        btf = dataclasses.replace(btf, functions={})
     second = next((slot + 1 for slot, insn in enumerate(found.insns) if insn.code == 0x18), None)
     if second is not None:
         variants["second half"] = sorted([*btf.lines, (second, *btf.lines[0][1:])])

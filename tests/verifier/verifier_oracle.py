@@ -214,7 +214,7 @@ def parse(number: int, log: str) -> Verdict:
         # What does not fit a static function's types is only noted.
         while len(rest) > 1 and _NOTE.match(rest[0]):
             del rest[0]
-    if rest and _SEARCH.match(rest[0]):
+    if any(_SEARCH.match(line) for line in rest):
         insn = None  # also where paths join, before the instruction there is shown
     return Verdict(number, insn, rest[0] if rest else "", log)
 
