@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -13,6 +13,27 @@ from pktbpf.errors import ObjectError, UsageError
 if TYPE_CHECKING:
     from pktbpf.maps.face import Map
     from pktbpf.objfile import Object
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def object_options(function: F) -> F:
+    """--set, --btf, --maps and --map, which every command that runs objects over a capture takes, as `values`, `btf`,
+    `maps` and `contents`."""
+    for option in reversed((
+        click.option("--set", "values", multiple=True, metavar="NAME=VALUE",
+                     help="Set a global variable of an object, or a part: cfg.limit=7; or one of the kernel, for all "
+                          "processors or for one: runqueues[0].cpu=3."),
+        click.option("--btf", metavar="FILE", help="The kernel's own types, raw BTF or ELF [the running kernel's]."),
+        click.option("--maps", metavar="DIR",
+                     help="Begin with the programs' maps of this directory; replay also keeps them there from run to "
+                          "run, and what they handed out."),
+        click.option("--map", "contents", multiple=True, metavar="NAME=FILE.json",
+                     help="First contents of a map, as JSON."),
+    )):  # fmt: skip
+        function = option(function)
+    return function
 
 
 class Chosen(NamedTuple):
@@ -143,6 +164,15 @@ def save_maps(directory: str, maps: Mapping[str, Map]) -> None:
     from pktbpf.replayer.livemaps import kept
 
     store.save({name: one for name, one in maps.items() if kept(one.spec) and not one.frozen}, directory)
+
+
+def first_contents(
+    objects: Sequence[Object], maps: Mapping[str, Map], kept: Iterable[str], values: Mapping[str, str],
+    files: Mapping[str, str],
+) -> None:  # fmt: skip
+    """What live maps hold before the first packet: `values` (--set) in those that were kept, then `files` (--map)."""
+    apply_values(objects, {name: one for name, one in maps.items() if name in kept}, values)
+    preset(maps, files)
 
 
 def preset(maps: Mapping[str, Map], files: Mapping[str, str]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from pktbpf.cli import _objects
 
 if TYPE_CHECKING:
     from pktbpf.explain.run import Tracer
@@ -31,24 +34,32 @@ def tracing_options(function: F) -> F:
         click.option("-O", "no_optimize", is_flag=True, help="Compile an expression without libpcap's optimizer."),
     )):  # fmt: skip
         function = option(function)
-    return function
+    return _objects.object_options(function)
 
 
 def tracer(options: dict[str, Any], limit: int | None = None) -> Tracer:
-    """The Tracer that the options describe."""
+    """The Tracer that the options describe, its maps filled as a replay's would be; nothing is written back."""
     from pktbpf.cli.replay import _mac, _metadatum
     from pktbpf.engine.base import Env
     from pktbpf.explain.extended_trace import LIMIT
     from pktbpf.explain.run import Tracer
-    from pktbpf.objfile.kernel_btf import running_kernel
+    from pktbpf.objfile.kernel_btf import given, running_kernel
     from pktbpf.replayer.api import environment
 
     metadata: dict[str, int | None] = dict(_metadatum(text) for text in options["meta"])
     env = Env(
         mac=_mac(options["mac"]), strip_vlan=options["strip_vlan"], seed=options["seed"], cpu=options["cpu"],
-        kernel_btf=running_kernel(),
+        kernel_btf=given(options["btf"]) if options["btf"] is not None else running_kernel(),
     )  # fmt: skip
-    return Tracer(
-        options["capture"], options["prog"], attach=options["attach"], env=environment(env, metadata),
-        optimize=not options["no_optimize"], program=options["program"], limit=limit or LIMIT,
+    values = _objects.assignments(options["values"], "--set", "NAME=VALUE")
+    contents = _objects.assignments(options["contents"], "--map", "NAME=FILE.json")
+    programs = [options["program"]] if options["program"] is not None else []
+    choice = _objects.choose([options["prog"]], programs, values, options["btf"])
+    env = replace(environment(env, metadata), variables=choice.variables)
+    kept = _objects.load_maps(options["maps"], choice.filters, env.cpu + 1) if options["maps"] is not None else {}
+    walk = Tracer(
+        options["capture"], choice.filters[0].source, attach=options["attach"], env=env, maps=kept,
+        optimize=not options["no_optimize"], limit=limit or LIMIT,
     )  # fmt: skip
+    _objects.first_contents(choice.objects, walk.maps(), kept, values, contents)
+    return walk

@@ -32,9 +32,10 @@ def command(number: int, given: tuple[str, ...], **options: Any) -> None:
     if options["capture"] == "-":
         raise UsageError("standard input has the commands; give the capture as a file")
     debugger = Debugger(lambda: tracer(options))
-    lines = debugger.execute(f"packet {number}")
-    if debugger.trace is None:
-        raise UsageError(f"{options['capture']}: {lines[0].removeprefix('error: ')}")
+    try:
+        lines = debugger.go_to(number)
+    except UsageError as error:
+        raise UsageError(f"{options['capture']}: {error}") from None
     click.echo("\n".join(lines))
     for one in given:
         _show(debugger.execute(one))

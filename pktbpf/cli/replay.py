@@ -91,13 +91,7 @@ class Options:
 @click.option("--print", "packets", is_flag=True, help="Print accepted packets, one line each, times in UTC.")
 @click.option("--program", multiple=True, metavar="NAME",
               help="Which program of an object; repeat to run several, which share the object's maps.")  # fmt: skip
-@click.option("--set", "values", multiple=True, metavar="NAME=VALUE",
-              help="Set a global variable of an object, or a part: cfg.limit=7; or one of the kernel, for all "
-                   "processors or for one: runqueues[0].cpu=3.")  # fmt: skip
-@click.option("--btf", metavar="FILE", help="The kernel's own types, raw BTF or ELF [the running kernel's].")
-@click.option("--maps", metavar="DIR",
-              help="Keep the programs' maps in this directory from run to run, and what they handed out.")  # fmt: skip
-@click.option("--map", "contents", multiple=True, metavar="NAME=FILE.json", help="First contents of a map, as JSON.")
+@_objects.object_options
 @click.option("--trace-pipe", is_flag=True, help="Print what programs trace, as the kernel's trace pipe does.")
 @_coverage.coverage_option
 @click.option("--exit-status", is_flag=True, help="Exit with 0 if a packet was accepted, 1 if none, 2 on an error.")
@@ -212,8 +206,7 @@ def _session(options: Options, engine: Any) -> Session:
         chosen, profile=socket, env=env, linktype=linktype, count=options.count,
         indeterminate=options.indeterminate,  # type: ignore[arg-type]
     )  # fmt: skip
-    _objects.apply_values(objects, {name: one for name, one in session.results.maps.items() if name in given}, values)
-    _objects.preset(session.results.maps, contents)
+    _objects.first_contents(objects, session.results.maps, given, values, contents)
     session.sinks = _sinks(options, session)
     return session
 

@@ -155,7 +155,7 @@ class Debugger:
     def packet(self, text: str) -> Lines:
         """Show the packet; `packet N` goes to packet N."""
         if text:
-            return self._go_to(_number(text, "a packet"))
+            return self.go_to(_number(text, "a packet"))
         trace = self._here()
         data = trace.packet.buffer
         size = f"{trace.packet.captured} of {trace.packet.length} bytes"
@@ -166,7 +166,8 @@ class Debugger:
             out.append(f"{at:06x}  {part.hex(' '):<47}  {shown}")
         return out
 
-    def _go_to(self, number: int) -> Lines:
+    def go_to(self, number: int) -> Lines:
+        """Go to packet N. Raises UsageError where there is none, and what loading and checking the program raises."""
         if number <= self.number:
             self._walk, self.number = self._make().traces(), 0
         for found, trace in self._walk:

@@ -5,7 +5,7 @@ A program with maps or random numbers sees the packets before N first, so that b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,8 @@ from pktbpf.explain.extended_trace import LIMIT, trace_extended
 from pktbpf.explain.steps import Trace, dissection_of
 from pktbpf.filter import Filter, verify
 from pktbpf.instance import Instance
-from pktbpf.program import ClassicProgram, Verified
+from pktbpf.maps.face import Map
+from pktbpf.program import ClassicProgram, Program, Verified
 
 
 def trace_row(
@@ -95,21 +96,22 @@ def _made_for(verified: Verified) -> int | None:
 class Tracer:
     """A filter over the packets of a capture, one trace at a time. attach: profile name. env: see Env.
 
-    argument: what --filter takes; an expression is compiled for the link type of each packet.
+    argument: what --filter takes, or a Program; an expression is compiled for the link type of each packet. maps: live
+    maps to begin with, by name; the others are made.
     """
 
     def __init__(
-        self, capture: Any, argument: str, *, attach: str = "packet", env: Env | None = None, optimize: bool = True,
-        program: str | None = None, limit: int = LIMIT,
+        self, capture: Any, argument: str | Program, *, attach: str = "packet", env: Env | None = None,
+        optimize: bool = True, program: str | None = None, limit: int = LIMIT, maps: Mapping[str, Map] | None = None,
     ):  # fmt: skip
         self.capture, self.argument = capture, argument
         self.profile, self.env, self.optimize, self.limit = profile(attach), env or Env(), optimize, limit
         self._program = program
-        self._expression = loader.is_expression(argument)
+        self._expression = isinstance(argument, str) and loader.is_expression(argument)
         self._prepared: dict[int | None, Verified] = {}
         self._runners: dict[int, Interpreted] = {}
         self._verify = partial(verify, kernel_btf=self.env.kernel_btf)
-        self.instance = Instance(admit=self._verify, cpus=self.env.cpu + 1, env=self.env)
+        self.instance = Instance(maps, admit=self._verify, cpus=self.env.cpu + 1, env=self.env)
 
     def program(self, linktype: int) -> Verified:
         """The program for packets of a link type, its maps live."""
@@ -117,12 +119,18 @@ class Tracer:
         key = seen if self._expression else None
         if key not in self._prepared:
             live = self._expression and self.env.strip_vlan and seen == 1  # Ethernet frames lose their tag
-            loaded = loader.load_filter_argument(
+            loaded = self.argument if isinstance(self.argument, Program) else loader.load_filter_argument(
                 self.argument, linktype=seen, optimize=self.optimize, program=self._program,
                 savefile=self._expression and not live, live=live,
             )  # fmt: skip
             self._prepared[key] = self.instance.bind(self._verify(loaded))
         return self._prepared[key]
+
+    def maps(self) -> dict[str, Map]:
+        """The live maps by name, made now; an expression, which each link type compiles anew, has none."""
+        if not self._expression:
+            self.program(1)
+        return {name: one for name, one in self.instance.maps.items() if name}
 
     def traces(self, wanted: set[int] | None = None) -> Iterator[tuple[int, Trace]]:
         """(number, trace) of the wanted packets, all for None; the packets between run as well where a program has
