@@ -124,6 +124,12 @@ class Filter:
         from pktbpf.capture.batch import batch_of
         from pktbpf.engine import skb
 
+        for one in packets:
+            try:
+                memoryview(one)
+            except TypeError:
+                kind = type(one).__name__
+                raise UsageError(f"a packet is bytes, not {kind}; for hexadecimal text bytes.fromhex(...)") from None
         values = {name: skb.metadatum(name, value) for name, value in metadata.items()}
         shortest = min((len(p) for p in packets), default=start)
         if not 0 <= start <= shortest:

@@ -186,6 +186,10 @@ class Verified:
     facts: Mapping[int, Any] = field(default_factory=dict, compare=False)
     log: str = field(default="", compare=False)
 
+    def __repr__(self) -> str:
+        name = f"{self.program.name!r}, " if self.program.name else ""
+        return f"<Verified {name}{len(self.program)} instructions{', trusted' if self.trusted else ''}>"
+
     @property
     def probes(self) -> frozenset[int]:
         """Slots of loads that give 0 where their pointer leads nowhere (the kernel's PROBE_MEM)."""

@@ -81,7 +81,8 @@ def _list() -> int:
 def _report(program: Any, rules: dict[str, Any], options: dict[str, Any]) -> int:
     from pktbpf.filter import verify
     from pktbpf.report import refusal
-    from pktbpf.verifier.profile import NEWEST, profile
+    from pktbpf.verifier.profile import LATEST, NEWEST, profile
+    from pktbpf.verifier.rules import version_of
 
     kernel = profile(rules.get("kernel", NEWEST))
     colour = sys.stdout.isatty() and not options["no_color"] and "NO_COLOR" not in os.environ
@@ -105,6 +106,9 @@ def _report(program: Any, rules: dict[str, Any], options: dict[str, Any]) -> int
         else:
             digest = "sha256" if kernel.sha256_tags else "sha1"
             click.echo(refusal.accepted(program, verdict, colour=colour, digest=digest))
+        if rules and version_of(kernel.version) > version_of(LATEST):
+            note = f"kernel {kernel.version} is not known; the newest known is {LATEST}, judged by its rules"
+            click.echo(f"pktbpf: {note}", err=True)
         if rules and kernel.approximate:
             click.echo(f"pktbpf: kernel {kernel.version} approximately: {'; '.join(kernel.approximate)}", err=True)
     return REFUSED if isinstance(verdict, ProgramRefused) else 0

@@ -94,6 +94,11 @@ class Results:
     complete: bool = True
     columns: Columns | None = None
 
+    def __repr__(self) -> str:
+        each = ", ".join(f"{one.name[:40]!r}: {one.accepted} accepted" for one in self.filters[:5])
+        more = f", and {len(self.filters) - 5} more" if len(self.filters) > 5 else ""
+        return f"<Results of {self.packets} packets, {each or 'no filter'}{more}>"
+
     @property
     def packets(self) -> int:
         """Packets read from all captures."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -19,6 +20,8 @@ from pktbpf.verifier.scalar import Reach
 
 VERSIONS = ("5.10", "6.1", "6.6", "6.12", "6.18")
 NEWEST = VERSIONS[-1]
+LATEST = max((row.since for row in ROWS), key=version_of)  # some rule of it is known
+_VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?:\.[0-9]+)?(?:[-+][\w.+~-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +105,12 @@ class Profile(Rules):
 
 
 def version_number(text: str) -> tuple[int, int]:
-    """"6.18" as (6, 18). Raises UsageError for what is not a version."""
-    major, _, minor = text.partition(".")
-    if not (major.isdigit() and minor.isdigit()):
+    """"6.18" as (6, 18), and so are "6.18.5" and what `uname -r` says, "6.18.5-28-amd64" or "6.18-rc3". Raises
+    UsageError for what is not a version."""
+    found = _VERSION.fullmatch(text)
+    if found is None:
         raise UsageError(f"kernel {text!r} is not a version such as {NEWEST}")
-    return int(major), int(minor)
+    return int(found[1]), int(found[2])
 
 
 def profile(version: str) -> Profile:
@@ -142,4 +146,4 @@ def _resolved(version: str, lacking: str = "") -> Profile:
     )
 
 
-__all__ = ["BY_NAME", "NEWEST", "VERSIONS", "Profile", "profile", "version_number", "without_rule"]
+__all__ = ["BY_NAME", "LATEST", "NEWEST", "VERSIONS", "Profile", "profile", "version_number", "without_rule"]

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from pktbpf.cli import cli
 from pktbpf.objfile.kernel_btf import KERNEL_BTF
+from pktbpf.verifier.profile import LATEST
 
 REFUSED = sorted(Path("filters/refused").iterdir())
 FILTERS = sorted(path for path in Path("filters").iterdir() if path.is_file())
@@ -112,3 +113,21 @@ def test_tags_of_older_kernels_are_another_digest() -> None:
     old, new = (run("filters/ebpf/proto_counts.o", "--kernel", version)[1].split()[4] for version in ("6.12", "6.18"))
     assert (old, len(new)) == ("5463338619990a0e", 16)
     assert old != new
+
+
+def test_versions_are_taken_as_uname_says_them() -> None:
+    refused = "filters/ebpf/refused/index_bound.o"
+    for said in ("6.1.55", "6.1.0-28-amd64", "6.1.0-rc3+"):
+        assert run(refused, "--kernel", said) == run(refused, "--kernel", "6.1")
+    for wrong in ("6", "6.1.", "6.1.x", "6.1 55", "v6.1", ""):
+        code, output = run(refused, "--kernel", wrong)
+        assert code == 2, wrong
+        assert "is not a version such as" in output
+
+
+def test_a_version_that_is_not_known_is_judged_by_the_newest_with_a_note() -> None:
+    known = CliRunner().invoke(cli, ["verify", "filters/ebpf/rate_limit.o", "--kernel", LATEST])
+    later = CliRunner().invoke(cli, ["verify", "filters/ebpf/rate_limit.o", "--kernel", "99.1"])
+    assert later.stdout == known.stdout
+    assert "not known" not in known.stderr
+    assert f"pktbpf: kernel 99.1 is not known; the newest known is {LATEST}, judged by its rules" in later.stderr
