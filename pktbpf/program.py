@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pktbpf.errors import FilterSyntaxError
+from pktbpf.errors import FilterSyntaxError, ObjectError
 from pktbpf.isa import classic, extended
 from pktbpf.isa.classic import ClassicInsn
 from pktbpf.isa.extended import Insn
@@ -78,6 +78,39 @@ class MapSpec:
     name: str = ""
     inner: MapSpec | None = None
     extra: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRef:
+    """A program of the same object or text by name; `program` is it."""
+
+    name: str
+    home: Mapping[str, Program] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def program(self) -> Program:
+        """The program; ObjectError when the object has it in a section that no socket filter comes from."""
+        if self.name not in self.home:
+            raise ObjectError(f"program {self.name!r} is not among the socket filters of the object")
+        return self.home[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class FilledMap(MapSpec):
+    """A map with first contents.
+
+    initial: bytes of the only element of a data section, else None. slots: index -> ProgramRef or map, first contents
+    of a program array or map of maps. frozen: user space may not write it once its contents are in (.rodata).
+    """
+
+    initial: bytes | None = field(default=None, repr=False)
+    slots: Mapping[int, ProgramRef | MapSpec] = field(default_factory=dict, compare=False)
+    frozen: bool = False
+
+    @property
+    def contents(self) -> bytes | None:
+        """The bytes of a constant data section, which nobody can change any more; else None."""
+        return self.initial if self.frozen else None
 
 
 class ValueField(NamedTuple):

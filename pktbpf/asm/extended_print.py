@@ -128,7 +128,7 @@ def disassemble(
     opcodes: number and opcode in front of each (`   0: (61) `), as bpftool prints them. labels: names instead of
     distances. lines: source lines from the debug information as `; ` comments. declare: `.name`, `.license` (if not
     GPL), `.weak` for such variables of the kernel and a `.map` for each map in front, so that the text alone gives the
-    program back, but for its debug information and the first contents of its maps.
+    program back, but for its debug information and the first contents of program arrays and maps of maps.
     """
     out = list(_declarations(program)) if declare else []
     targets = targets_of(program)
@@ -190,8 +190,15 @@ def _declarations(program: Program) -> list[str]:
             if value.inner is not None:
                 out.append(_map_line(f"{name}.inner", value.inner))
             out.append(_map_line(name, value))
+            out += _data_lines(name, getattr(value, "initial", None) or b"")
             done.add(name)
     return out
+
+
+def _data_lines(name: str, data: bytes) -> list[str]:
+    """First contents, 32 bytes a line; lines of zeros are left out, since all else of a map is zero."""
+    rows = ((at, data[at : at + 32]) for at in range(0, len(data), 32))
+    return [f".data {name} {at:#x} {row.hex()}" for at, row in rows if any(row)]
 
 
 def _map_line(name: str, spec: MapSpec) -> str:
@@ -201,4 +208,6 @@ def _map_line(name: str, spec: MapSpec) -> str:
         line += f" flags={spec.flags:#x}"
     if spec.extra:
         line += f" extra={spec.extra:#x}"
+    if getattr(spec, "frozen", False):
+        line += " frozen=1"
     return line + (f" inner={name}.inner" if spec.inner is not None else "")

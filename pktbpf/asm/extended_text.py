@@ -1,7 +1,8 @@
 """Extended programs as text, both ways: `assemble` reads what `disassemble` prints, and the listings of other tools.
 
 A statement is one instruction in the kernel's wording, `name:` a label, `;`, `//` and a leading `#` start comments.
-Directives: `.map NAME KIND key_size=N value_size=N max_entries=N [flags=N] [extra=N] [inner=NAME]`, `.license "GPL"`,
+Directives: `.map NAME KIND key_size=N value_size=N max_entries=N [flags=N] [extra=N] [inner=NAME]
+[frozen=1]`, `.data NAME OFFSET HEX` for first contents of a map of one element (zeros elsewhere), `.license "GPL"`,
 `.name NAME`, `.weak NAME` for a variable of the kernel that may be missing, `.insn code, dst, src, off, imm` for any
 eight bytes. Listings of bpftool (also with `opcodes`, `linum`) and llvm-objdump assemble to the bytes they show; bytes
 that contradict their text are an error.
@@ -29,14 +30,15 @@ from pktbpf.asm.extended_print import disassemble, format_insn
 from pktbpf.asm.extended_syntax import SyntaxTrouble, parse
 from pktbpf.errors import FilterSyntaxError
 from pktbpf.isa.extended import Insn, Kind
-from pktbpf.program import KernelVariable, MapSpec, Program
+from pktbpf.program import FilledMap, KernelVariable, MapSpec, Program
 
 __all__ = ["assemble", "disassemble", "format_insn"]
 
 # What only translated listings show: the kernel's speculation barrier, and the address of this processor's copy.
 _NOSPEC = Insn(0xC2)
 _PERCPU = re.compile(r"r(\d+) = &\(void __percpu \*\)\(r(\d+)\)")
-_MAP_OPTIONS = ("key_size", "value_size", "max_entries", "flags", "extra", "inner")
+MAX_DATA = 64 << 20  # as in objects
+_MAP_OPTIONS = ("key_size", "value_size", "max_entries", "flags", "extra", "inner", "frozen")
 
 
 def assemble(text: str, *, source: str | None = None, name: str = "", maps: Mapping[str, Any] | None = None) -> Program:
@@ -108,8 +110,10 @@ def _read_directive(state: Assembly, line: Line) -> None:
             state.weak.add(rest)
         case ".map":
             _declare_map(state, line, rest)
+        case ".data":
+            _fill_map(state, line, rest)
         case _:
-            known = ".map, .license, .name, .weak and .insn"
+            known = ".map, .data, .license, .name, .weak and .insn"
             raise trouble_at(state, line, f"unknown directive {word[:40]!r}; there are {known}")
 
 
@@ -152,7 +156,7 @@ def _declare_map(state: Assembly, line: Line, rest: str) -> None:
     for key, number in numbers.items():
         if not 0 <= number < 1 << (64 if key == "extra" else 32):
             raise trouble_at(state, line, f"{key} does not fit in {64 if key == 'extra' else 32} bits")
-    state.declared[name] = MapSpec(
+    spec = MapSpec(
         kind,
         numbers.get("key_size", 0),
         numbers.get("value_size", 0),
@@ -162,6 +166,35 @@ def _declare_map(state: Assembly, line: Line, rest: str) -> None:
         state.declared[inner_name] if inner_name is not None else None,
         numbers.get("extra", 0),
     )
+    frozen = numbers.get("frozen", 0) != 0
+    state.declared[name] = _filled(state, line, spec, 0, b"", frozen=True) if frozen else spec
+
+
+def _fill_map(state: Assembly, line: Line, rest: str) -> None:
+    name, _, place = rest.partition(" ")
+    offset, _, digits = place.strip().partition(" ")
+    if name not in state.declared:
+        raise trouble_at(state, line, f"map {name[:40]!r} is not declared before this line")
+    try:
+        start, raw = int(offset, 0), bytes.fromhex(digits)
+    except ValueError:
+        raise trouble_at(state, line, ".data takes a map, an offset and pairs of hexadecimal digits") from None
+    spec = state.declared[name]
+    state.declared[name] = _filled(state, line, spec, start, raw, frozen=getattr(spec, "frozen", False))
+
+
+def _filled(state: Assembly, line: Line, spec: MapSpec, start: int, raw: bytes, *, frozen: bool) -> FilledMap:
+    """The map with these bytes in its only element."""
+    if (spec.kind, spec.key_size, spec.max_entries) != ("ARRAY", 4, 1):
+        raise trouble_at(state, line, f"map {spec.name[:40]!r} is no ARRAY of one element: it takes no .data")
+    if not 0 <= start <= spec.value_size - len(raw) or spec.value_size > MAX_DATA:
+        raise trouble_at(state, line, f"{len(raw)} bytes at {start} do not fit in the {spec.value_size} of its value")
+    data = bytearray(getattr(spec, "initial", None) or bytes(spec.value_size))
+    data[start : start + len(raw)] = raw
+    return FilledMap(
+        spec.kind, spec.key_size, spec.value_size, spec.max_entries, spec.flags, spec.name, None, spec.extra,
+        initial=bytes(data), frozen=frozen,
+    )  # fmt: skip
 
 
 def _finish(state: Assembly) -> Program:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from pktbpf.errors import ObjectError, UsageError
+from pktbpf.errors import UsageError
 
 if TYPE_CHECKING:
     from pktbpf.maps.face import Map
@@ -75,7 +75,7 @@ def choose(
     for name in programs:
         if not any(name in found.programs for found in objects.values()):
             next(iter(objects.values())).program(name)  # raises with the names that there are
-            raise ObjectError(f"no program {name!r} in any of the objects")
+            raise UsageError(f"no program {name!r} in any of the objects")
     chosen: list[Chosen] = []
     for one in filters:
         if one not in objects:

@@ -7,6 +7,7 @@ appended functions, CO-RE. Everything that is wrong with an object ends in Objec
 from __future__ import annotations
 
 from pktbpf.objfile.load import load_object
-from pktbpf.objfile.values import MapDefinition, Object, ProgramBtf, ProgramRef, Variable
+from pktbpf.objfile.values import MapDefinition, Object, ProgramBtf, Variable
+from pktbpf.program import ProgramRef
 
 __all__ = ["MapDefinition", "Object", "ProgramBtf", "ProgramRef", "Variable", "load_object"]

@@ -19,8 +19,8 @@ from pktbpf.objfile.btf_data import DataType
 from pktbpf.objfile.btf_fields import value_fields
 from pktbpf.objfile.elf import STT_SECTION, Elf, Section, Symbol
 from pktbpf.objfile.sections import BTF_MAPS, LEGACY_MAPS, is_data, is_read_only, section_bytes
-from pktbpf.objfile.values import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, MapDefinition, ProgramRef, Variable
-from pktbpf.program import Program, ValueField
+from pktbpf.objfile.values import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, MapDefinition, Variable
+from pktbpf.program import Program, ProgramRef, ValueField
 
 PAGE_SIZE = 4096
 MAP_IN_MAP = frozenset({"ARRAY_OF_MAPS", "HASH_OF_MAPS"})

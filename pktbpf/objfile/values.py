@@ -1,6 +1,6 @@
 """What an object file gives: `Object` with programs, map definitions, variables; all frozen.
 
-A MapDefinition is a MapSpec that also knows its types, first contents and pinning. Slots of a program array hold
+A MapDefinition is a FilledMap that also knows its types and pinning. Slots of a program array hold
 ProgramRef, which finds the program when asked, since programs and arrays of programs refer to each other.
 """
 
@@ -15,42 +15,22 @@ from pktbpf.errors import ObjectError, UsageError
 from pktbpf.objfile.btf import Btf
 from pktbpf.objfile.btf_data import DataType
 from pktbpf.objfile.btf_info import FunctionInfo
-from pktbpf.program import MapSpec, Program, ValueField
+from pktbpf.program import FilledMap, MapSpec, Program, ProgramRef, ValueField
 
 BPF_F_RDONLY_PROG, BPF_F_MMAPABLE = 1 << 7, 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramRef:
-    """A program of the same object by name; `program` is it."""
-
-    name: str
-    home: Mapping[str, Program] = field(default_factory=dict, compare=False, repr=False)
-
-    @property
-    def program(self) -> Program:
-        """The program; ObjectError when the object has it in a section that no socket filter comes from."""
-        if self.name not in self.home:
-            raise ObjectError(f"program {self.name!r} is not among the socket filters of the object")
-        return self.home[self.name]
-
-
-@dataclass(frozen=True, slots=True)
-class MapDefinition(MapSpec):
+class MapDefinition(FilledMap):
     """A map of an object.
 
-    key_type, value_type: BTF types, None where the object says nothing. initial: bytes of the only element of a data
-    section, else None. slots: index -> ProgramRef or MapDefinition, first contents of a program array or map of maps.
-    frozen: user space may not write it once its contents are in (.rodata). section: where it was defined. pinning: 1
-    for by name. key_type_id, value_type_id: what BPF_MAP_CREATE is told, 0 for kinds that take none. kernel_name: what
+    key_type, value_type: BTF types, None where the object says nothing. section: where it was defined. pinning: 1 for
+    by name. key_type_id, value_type_id: what BPF_MAP_CREATE is told, 0 for kinds that take none. kernel_name: what
     libbpf calls it towards the kernel. fields: locks, timers, kernel pointers in a value.
     """
 
     key_type: DataType | None = field(default=None, compare=False, repr=False)
     value_type: DataType | None = field(default=None, compare=False, repr=False)
-    initial: bytes | None = field(default=None, repr=False)
-    slots: Mapping[int, ProgramRef | MapDefinition] = field(default_factory=dict, compare=False)
-    frozen: bool = False
     section: str = ""
     pinning: int = 0
     numa_node: int | None = None
@@ -63,11 +43,6 @@ class MapDefinition(MapSpec):
     def has_btf(self) -> bool:
         """Whether the kernel gets types with the map."""
         return bool(self.value_type_id)
-
-    @property
-    def contents(self) -> bytes | None:
-        """The bytes of a constant data section, which nobody can change any more; else None."""
-        return self.initial if self.frozen else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,19 +163,21 @@ class Object:
         return f"<Object {self.path}: {names}{maps}>"
 
     def program(self, name: str | None = None) -> Program:
-        """The program of this name; without a name the only one. ObjectError lists what there is."""
+        """The program of this name; without a name the only one. UsageError lists what there is to choose from,
+        ObjectError says that there is no socket filter."""
         have = ", ".join(self.programs)
         if name is None:
             if len(self.programs) == 1:
                 return next(iter(self.programs.values()))
             if self.programs:
-                raise ObjectError(f"{len(self.programs)} programs, choose one by name: {have}", path=self.path)
+                count = len(self.programs)
+                raise UsageError(f"{self.path}: {count} programs, choose one with --program NAME: {have}")
             raise ObjectError(self._none(), path=self.path)
         if name in self.programs:
             return self.programs[name]
         if name in self.others:
             raise ObjectError(f"program {name!r} is in section {self.others[name]!r}, no socket filter", path=self.path)
-        raise ObjectError(f"no program {name!r}; there are {have or 'none'}", path=self.path)
+        raise UsageError(f"{self.path}: no program {name!r}; there are {have or 'none'}")
 
     def _none(self) -> str:
         if not self.others:
@@ -245,7 +222,7 @@ class Object:
         home: dict[str, Program] = {}
         maps: dict[str, MapDefinition] = {}
         for name, definition in self.maps.items():
-            slots = {
+            slots: dict[int, ProgramRef | MapSpec] = {
                 i: ProgramRef(target.name, home) if isinstance(target, ProgramRef) else target
                 for i, target in definition.slots.items()
             }

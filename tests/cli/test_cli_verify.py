@@ -46,8 +46,9 @@ def test_programs_of_objects() -> None:
     code, output = run("filters/ebpf/proto_counts.o")
     assert (code, output.startswith("accepted: 30 instructions, tag ")) == (0, True)
     code, output = run("filters/ebpf/parser_chain.o")
-    assert code == 1
-    assert "choose one by name" in output
+    assert code == 2
+    assert "choose one with --program NAME" in output
+    assert run("filters/ebpf/parser_chain.o", "--program", "nosuch")[0] == 2
     assert run("filters/ebpf/parser_chain.o", "--program", "parse_ip")[0] == 0
     assert run("filters/tcp-port-80.bpf", "--program", "x")[0] == 2
 

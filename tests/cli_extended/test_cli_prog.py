@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pktbpf.asm.extended_text import assemble
+from pktbpf.asm.extended_text import assemble, disassemble
 from pktbpf.cli import cli
 from pktbpf.errors import KernelUnavailable
 from pktbpf.kernel import syscall
@@ -56,6 +56,21 @@ def test_dis_of_an_object_says_everything() -> None:
             assert again.to_bytes() == program.to_bytes()
             assert {spec.name for spec in again.maps.values()} == {spec.name for spec in program.maps.values()}
     assert call("dis", CHAIN).stdout.count(".name ") == 5
+
+
+def test_dis_carries_the_contents_of_data_sections() -> None:
+    filled = 0
+    for path in [*OBJECTS, Path("tests/objfile/src/globals.o")]:
+        for program in load_object(str(path)).programs.values():
+            again = assemble(disassemble(program, labels=True))
+            assert again.to_bytes() == program.to_bytes()
+            for slot, spec in program.maps.items():
+                read = again.maps[slot]
+                initial = getattr(spec, "initial", None)
+                assert (getattr(read, "initial", None) or bytes(len(initial or b""))) == (initial or b"")
+                assert getattr(read, "frozen", False) == getattr(spec, "frozen", False)
+                filled += any(initial or b"")
+    assert filled
 
 
 def test_dis_names_functions() -> None:

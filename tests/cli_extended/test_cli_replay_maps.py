@@ -135,8 +135,8 @@ def test_summary_names_the_maps() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["-F", CHAIN], 1, "5 programs, choose one by name: "),
-        (["-F", CHAIN, "--program", "x"], 1, "no program 'x'; there are "),
+        (["-F", CHAIN], 2, "5 programs, choose one with --program NAME: "),
+        (["-F", CHAIN, "--program", "x"], 2, "no program 'x'; there are "),
         (["-F", "arp", "--program", "x"], 2, "none of the filters is an object"),
         (["-F", COUNTS, "--set", "a=1"], 2, "no global variable 'a'"),
         (["-F", COUNTS, "--set", "a"], 2, "--set 'a' is not NAME=VALUE"),

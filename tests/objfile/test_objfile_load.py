@@ -69,11 +69,11 @@ def test_names_and_sections() -> None:
     assert found.others == {"other_type": "xdp"}
     assert found.license == ""
     assert found["same_section"].insns == (Insn(0xB4, imm=4), Insn(0x95))
-    with pytest.raises(ObjectError, match=r"5 programs, choose one by name: by_long_name, same_section, by_short_name"):
+    with pytest.raises(UsageError, match=r"5 programs, choose one with --program NAME: by_long_name, same_section"):
         found.program()
     with pytest.raises(ObjectError, match="'other_type' is in section 'xdp', no socket filter"):
         found["other_type"]
-    with pytest.raises(ObjectError, match="no program 'nothing'; there are by_long_name"):
+    with pytest.raises(UsageError, match="no program 'nothing'; there are by_long_name"):
         found["nothing"]
     assert load_object(SRC / "names.o", program="numbered").name == "numbered"
     with pytest.raises(ObjectError, match=r'no socket filter; mark the function with SEC\("socket"\)'):
