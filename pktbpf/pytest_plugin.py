@@ -96,6 +96,7 @@ def pktbpf_filter(
     witnesses: list[Witness] = []
 
     def factory(source: Any, **options: Any) -> FilterUnderTest:
+        __tracebackhide__ = True
         options.setdefault("engine", pktbpf_engine)
         return make_filter(request, source, witnesses, **options)
 

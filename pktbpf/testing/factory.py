@@ -34,6 +34,7 @@ def find(config: pytest.Config, beside: Path, name: str | Path) -> Path | None:
 
 def must_find(config: pytest.Config, beside: Path, name: str | Path) -> Path:
     """As `find`; UsageError where there is no such file."""
+    __tracebackhide__ = True
     found = find(config, beside, name)
     if found is None:
         raise UsageError(f"{name}: no such file beside {beside.name} or in a folder above it, up to {config.rootpath}")
@@ -50,6 +51,7 @@ def make_filter(
     linktype: str | int | None = None, optimize: bool = True, program: str | None = None, **options: Any,
 ) -> FilterUnderTest:  # fmt: skip
     """The factory behind pktbpf_filter."""
+    __tracebackhide__ = True
     node = request.node
     return build(node, node.path, source, witnesses, engine, {
         "linktype": linktype, "optimize": optimize, "program": program,
@@ -61,6 +63,7 @@ def build(
     options: dict[str, Any],
 ) -> FilterUnderTest:  # fmt: skip
     """A filter for a test node, with coverage and the live kernel as its options say."""
+    __tracebackhide__ = True
     from pktbpf import loader
     from pktbpf.program import ClassicProgram, Program, Verified
 
