@@ -57,6 +57,13 @@ def test_random_words_have_a_verdict() -> None:
     check(1, 3000)
 
 
+@pytest.mark.parametrize("privilege", ["root", "none"])
+def test_every_opcode_may_stand_last(privilege: str) -> None:
+    for code in range(256):
+        for insns in ((Insn(code, 1, 2, 0, 1),), (Insn(0xB7), Insn(code)), (Insn(code, 1, 2, 0, 1), Insn(0x95))):
+            judged(Program(insns), privilege)
+
+
 @pytest.mark.long
 def test_many_random_words_have_a_verdict() -> None:
     check(2, 100_000)

@@ -99,9 +99,10 @@ class Scene:
     # ---- words
 
     def text(self, index: int) -> str:
-        """An instruction without its opcode: `r0 = 0`."""
+        """An instruction without its opcode: `r0 = 0`; `BUG_e7` for one that has no text."""
         second = self.insns[index + 1] if index + 1 < len(self.insns) else None
-        return insn_text(self.insns[index], second, self._kfuncs.get(index)).split(") ", 1)[1]
+        whole = insn_text(self.insns[index], second, self._kfuncs.get(index))
+        return whole.partition(") ")[2] or whole
 
     def place(self, index: int) -> str:
         """`instruction 9`, with the name of the file and the line where they are known."""
