@@ -5,6 +5,7 @@ Random words, damaged objects whose every program is verified, and damaged instr
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from pathlib import Path
@@ -59,8 +60,9 @@ def test_random_words_have_a_verdict() -> None:
 
 @pytest.mark.parametrize("privilege", ["root", "none"])
 def test_every_opcode_may_stand_last(privilege: str) -> None:
-    for code in range(256):
-        for insns in ((Insn(code, 1, 2, 0, 1),), (Insn(0xB7), Insn(code)), (Insn(code, 1, 2, 0, 1), Insn(0x95))):
+    for code, imm in itertools.product(range(256), (0, 1, 5)):
+        last = Insn(code, 1, 2, 0, imm)
+        for insns in ((last,), (Insn(0xB7), last), (last, Insn(0x95))):
             judged(Program(insns), privilege)
 
 
