@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 import numba
 import numpy as np
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, event
 from numba.core import config as _numba_config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, UserProvidedCacheLocator
 from numba.extending import intrinsic
@@ -115,6 +115,29 @@ def hot(function: F) -> F:
     finally:
         numba_config.CACHE_DIR = previous
     return compiled  # type: ignore[no-any-return]
+
+
+class _Watch(event.Listener):
+    """Tells of compilations from outside; one leads to others."""
+
+    def __init__(self, begun: Callable[[], None], ended: Callable[[], None]):
+        self.begun, self.ended = begun, ended
+        self.depth = 0
+
+    def on_start(self, event: Any) -> None:
+        self.depth += 1
+        if self.depth == 1:
+            self.begun()
+
+    def on_end(self, event: Any) -> None:
+        self.depth -= 1
+        if not self.depth:
+            self.ended()
+
+
+def watch_compilations(begun: Callable[[], None], ended: Callable[[], None]) -> None:
+    """Call `begun` before each compilation and `ended` after it; machine code that was kept needs none."""
+    event.register("numba:compile", _Watch(begun, ended))
 
 
 def _array(context: Any, builder: Any, kind: Any, value: Any) -> Any:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
+
+import click
 
 from pktbpf.capture.batch import Batch
 from pktbpf.capture.open import Capture
@@ -14,6 +18,32 @@ from pktbpf.report import numbers
 
 PATIENCE = 1.0  # seconds before anything is shown
 INTERVAL = 0.1  # seconds between updates
+
+
+def announce_compilations() -> None:
+    """On a terminal, one line when the engine is compiled for longer than PATIENCE: what a program calls decides."""
+    if not sys.stderr.isatty():
+        return
+    from pktbpf.hot import watch_compilations
+
+    told = threading.Event()
+    timers: list[threading.Timer] = []
+
+    def tell() -> None:
+        told.set()
+        click.echo("compiling the engine for what this program calls; later runs find it in the cache", err=True)
+
+    def begun() -> None:
+        if not told.is_set():
+            timers.append(threading.Timer(PATIENCE, tell))
+            timers[-1].daemon = True
+            timers[-1].start()
+
+    def ended() -> None:
+        if timers:
+            timers.pop().cancel()
+
+    watch_compilations(begun, ended)
 
 
 class Progress:

@@ -39,6 +39,7 @@ def tracing_options(function: F) -> F:
 
 def tracer(options: dict[str, Any], limit: int | None = None) -> Tracer:
     """The Tracer that the options describe, its maps filled as a replay's would be; nothing is written back."""
+    from pktbpf.cli._progress import announce_compilations
     from pktbpf.cli.replay import _mac, _metadatum
     from pktbpf.engine.base import Env
     from pktbpf.explain.extended_trace import LIMIT
@@ -46,6 +47,7 @@ def tracer(options: dict[str, Any], limit: int | None = None) -> Tracer:
     from pktbpf.objfile.kernel_btf import given, running_kernel
     from pktbpf.replayer.api import environment
 
+    announce_compilations()
     metadata: dict[str, int | None] = dict(_metadatum(text) for text in options["meta"])
     env = Env(
         mac=_mac(options["mac"]), strip_vlan=options["strip_vlan"], seed=options["seed"], cpu=options["cpu"],

@@ -62,10 +62,12 @@ def command(**options: Any) -> None:
 
 
 def _capture(rig: Rig, options: dict[str, Any]) -> None:
+    from pktbpf.cli._progress import announce_compilations
     from pktbpf.parity import render
     from pktbpf.parity.captures import replay_capture
     from pktbpf.parity.compare import Comparison
 
+    announce_compilations()
     total = Comparison()
     failure: Exception | None = None
     argument, env = _with_values(options)

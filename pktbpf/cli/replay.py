@@ -215,6 +215,10 @@ def _sinks(options: Options, session: Session) -> list[Sink]:
     """What sees the packets besides the counters."""
     from pktbpf.replayer.session import capture_name
 
+    if not options.quiet:
+        from pktbpf.cli._progress import announce_compilations
+
+        announce_compilations()
     sinks: list[Sink] = []
     captures = [capture_name(source) for source in options.sources]
     names = [selection.name for selection in session.selections]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -222,6 +223,33 @@ def test_an_interrupt_leaves_a_summary_and_130(tmp_path: Path) -> None:
     assert run(str(target), "-F", "arp", "--exit-status", "-q").exit_code == 0
 
 
+def test_compilations_are_announced_on_terminals(tmp_path: Path) -> None:
+    """The first run of a kind of program compiles the engine for it; the second takes what the cache has."""
+    program = "from pktbpf.cli import _progress, main; _progress.PATIENCE = 0.01; main()"
+    told = []
+    for quiet in ("-q", "-v", "-v"):
+        primary, terminal = pty.openpty()
+        command = [sys.executable, "-c", program, "replay", WEB, "-F", "arp", quiet]
+        cache = str(tmp_path / ("quiet" if quiet == "-q" else "kept"))
+        subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=terminal, timeout=300, check=True,
+            env={**os.environ, "PKTBPF_CACHE_DIR": cache},
+        )  # fmt: skip
+        os.close(terminal)
+        told.append(b"compiling the engine" in _read_all(primary))
+    assert told == [False, True, False]
+
+
+def _read_all(primary: int) -> bytes:
+    """What was written to the other side of a terminal that nobody has open any more."""
+    shown = b""
+    with contextlib.suppress(OSError):
+        while block := os.read(primary, 65536):
+            shown += block
+    os.close(primary)
+    return shown
+
+
 def test_progress_is_for_terminals_only(tmp_path: Path) -> None:
     """On a terminal a slow replay shows a bar on standard error; the summary goes to standard output as always."""
     program = "from pktbpf.cli import _progress, main; _progress.PATIENCE = 0.0; _progress.INTERVAL = 0.0; main()"
@@ -231,16 +259,7 @@ def test_progress_is_for_terminals_only(tmp_path: Path) -> None:
         timeout=120, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}, check=True,
     )  # fmt: skip
     os.close(terminal)
-    shown = b""
-    while True:
-        try:
-            block = os.read(primary, 65536)
-        except OSError:
-            break
-        shown += block
-        if not block:
-            break
-    os.close(primary)
+    shown = _read_all(primary)
     assert b"of 30" in shown
     assert b"packets" in shown
     assert summary(done.stdout.decode())["accepted"].split()[0] == "60"
