@@ -14,6 +14,7 @@ from typing import Any
 from pktbpf.errors import ObjectError
 
 EM_BPF = 247
+SECTION_HEADER_SIZE = 64
 SHT_PROGBITS, SHT_NOBITS = 1, 8
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 0x1, 0x2, 0x4, 0x800
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
@@ -109,6 +110,7 @@ def read_elf(raw: bytes, path: str) -> Elf:
         raise ObjectError(f"machine {machine} is not BPF ({EM_BPF}); build with clang -target bpf", path=path)
     if int.from_bytes(raw[16:18], "little") != 1:
         raise ObjectError("not a relocatable object (ET_REL); give the .o that clang -c writes", path=path)
+    _check_length(raw, path)
     try:
         return _parse(raw, path)
     except ObjectError:
@@ -118,6 +120,23 @@ def read_elf(raw: bytes, path: str) -> Elf:
     except Exception as error:  # pyelftools lets a dozen kinds of exceptions escape on damaged files
         reason = printable(" ".join(str(error).split())) or type(error).__name__
         raise ObjectError(f"damaged ELF object: {reason}", path=path) from error
+
+
+def _check_length(raw: bytes, path: str) -> None:
+    """Whether the file holds its section table and all sections. Raises ObjectError for one that was cut."""
+    table = int.from_bytes(raw[40:48], "little")
+    size, count = (int.from_bytes(raw[at : at + 2], "little") for at in (58, 60))
+    advice = f"the file has {len(raw)} bytes; build or copy it anew"
+    if table + size * count > len(raw):
+        raise ObjectError(f"truncated: the section table ends at {table + size * count}, {advice}", path=path)
+    if size != SECTION_HEADER_SIZE:
+        return  # no table that pyelftools reads either
+    for number in range(count):
+        header = raw[table + number * size : table + (number + 1) * size]
+        kind = int.from_bytes(header[4:8], "little")
+        end = int.from_bytes(header[24:32], "little") + int.from_bytes(header[32:40], "little")
+        if kind not in (0, SHT_NOBITS) and end > len(raw):
+            raise ObjectError(f"truncated: section {number} ends at {end}, {advice}", path=path)
 
 
 def _parse(raw: bytes, path: str) -> Elf:

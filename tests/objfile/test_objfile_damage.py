@@ -85,6 +85,13 @@ def test_damaged_btf_alone() -> None:
     assert 0 < good < 1500
 
 
+def section_beyond(raw: bytes) -> bytes:
+    """The object with a first section that ends at byte 1000000."""
+    at = int.from_bytes(raw[40:48], "little") + 64 + 24
+    start = int.from_bytes(raw[at : at + 8], "little")
+    return raw[: at + 8] + (1_000_000 - start).to_bytes(8, "little") + raw[at + 16 :]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -93,7 +100,9 @@ def test_damaged_btf_alone() -> None:
         (lambda raw: raw[:4] + b"\x01" + raw[5:], "not a 64-bit ELF object"),
         (lambda raw: raw[:18] + b"\x3e\x00" + raw[20:], "machine 62 is not BPF"),
         (lambda raw: raw[:16] + b"\x02\x00" + raw[18:], "not a relocatable object"),
-        (lambda raw: raw[: len(raw) // 2], "damaged ELF object"),
+        (lambda raw: raw[: len(raw) // 2], r"truncated: the section table ends at \d+, the file has \d+ bytes"),
+        (lambda raw: raw[:-1], r"truncated: the section table ends at \d+, the file has \d+ bytes"),
+        (lambda raw: section_beyond(raw), r"truncated: section 1 ends at 1000000, the file has \d+ bytes"),
         (lambda raw: raw.replace((0xEB9F).to_bytes(2, "little") + b"\x01\x00", b"\x00\x00\x01\x00", 1), "BTF magic"),
     ],
 )
