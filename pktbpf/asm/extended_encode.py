@@ -122,6 +122,9 @@ def _encode(state: Assembly, slot: int, line: Line, reading: Reading) -> tuple[l
             continue
         else:
             number = value
+        # Listings may show r11, which the kernel's rewrites use; what is written by hand may not name it.
+        if name in ("dst", "src") and number > 10 and line.raw is None and line.opcode is None:
+            raise trouble_at(state, line, f"no register r{number}; r0 to r10", column)
         if given.setdefault(name, number) != number:
             raise trouble_at(state, line, "the same register must stand on both sides", column)
         if name == "imm64":

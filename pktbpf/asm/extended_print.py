@@ -42,7 +42,7 @@ def format_insn(
         return f"r{insn.dst} = ksym[{variable}] ll"
     row = printable_row(insn, second)
     if row is None:
-        return f".insn {insn.code:#04x}, {insn.dst}, {insn.src}, {insn.off}, {insn.imm}"
+        return _raw_text(insn)
     upper = second.imm & _U32 if second is not None and row.kind is Kind.LOAD_IMM64 else 0
 
     def operand(match: re.Match[str]) -> str:
@@ -53,6 +53,10 @@ def format_insn(
         return _operand(row, insn, upper, name, map_name)
 
     return _FIELD.sub(operand, row.syntax)
+
+
+def _raw_text(insn: Insn) -> str:
+    return f".insn {insn.code:#04x}, {insn.dst}, {insn.src}, {insn.off}, {insn.imm}"
 
 
 def _operand(row: Row, insn: Insn, upper: int, name: str, map_name: str | None) -> str:
@@ -150,6 +154,10 @@ def disassemble(
         second = program.insns[slot + 1] if slot + 1 < len(program.insns) else None
         if slot + 1 in names and is_wide(insn):
             second = None  # a jump into the middle: both words stand alone
+        if max(insn.dst, insn.src if insn.row is not None and insn.row.src is None else 0) > 10 and not opcodes:
+            # Without the opcode beside it the assembler takes no text with such a register.
+            out.append(("    " if names else "") + _raw_text(insn))
+            continue
         text = format_insn(insn, second, target=names.get(targets.get(slot, -1)), map_name=maps.get(slot),
                            kfunc=program.kfuncs.get(slot), variable=variables.get(slot))  # fmt: skip
         skip = is_wide(insn) and printable_row(insn, second) is not None

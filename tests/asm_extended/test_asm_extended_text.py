@@ -21,13 +21,16 @@ OFFSETS = (0, 1, -1, 16, 32767, -32768)
 IMMEDIATES = (0, 1, -1, 5, 2**31 - 1, -(2**31))
 
 
-def sample(row: Row, rng: random.Random) -> tuple[Insn, ...]:
-    """A random instruction of a row, all its operands anywhere in their range."""
+def sample(row: Row, rng: random.Random, count: int = 16) -> tuple[Insn, ...]:
+    """A random instruction of a row, all its operands anywhere in their range.
+
+    count: of registers, 11 for those that text may name.
+    """
 
     def pick(name: str, fixed: int | None, values: tuple[int, ...]) -> int:
         return fixed if fixed is not None else rng.choice(values) if name in row.uses else 0
 
-    registers = tuple(range(16))
+    registers = tuple(range(count))
     insn = Insn(
         row.code,
         pick("dst", None, registers),
@@ -45,7 +48,7 @@ def sample(row: Row, rng: random.Random) -> tuple[Insn, ...]:
 def test_every_operation_prints_and_assembles_back(row: Row) -> None:
     rng = random.Random(row.name)
     for _ in range(20):
-        insns = sample(row, rng)
+        insns = sample(row, rng, 11)
         assert insns[0].row is row
         text = format_insn(*insns)
         assert ".insn" not in text
@@ -348,3 +351,26 @@ def test_variables_of_the_kernel_go_by_name() -> None:
     for opcodes in (False, True):
         again = assemble(disassemble(program, opcodes=opcodes))
         assert (again.insns, again.kvars) == (program.insns, program.kvars)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "reason"),
+    [
+        ("r12 &= 1", 1, "no register r12; r0 to r10"),
+        ("r1 += r11", 7, "no register r11; r0 to r10"),
+        ("r2 &= 99999999999", 7, "99999999999 does not fit in 32 bits"),
+    ],
+)
+def test_operands_that_no_instruction_has(text: str, column: int, reason: str) -> None:
+    with pytest.raises(FilterSyntaxError, match=reason) as caught:
+        assemble(f"{text}\nexit\n")
+    assert (caught.value.line, caught.value.column) == (1, column)
+
+
+def test_registers_above_r10_in_bytes_are_listed_and_read_again() -> None:
+    raw = bytes.fromhex("570c000001000000 0fb1000000000000 180b000001000000 0000000000000000 9500000000000000")
+    program = Program.from_bytes(raw)
+    assert disassemble(program).splitlines()[0] == ".insn 0x57, 12, 0, 0, 1"
+    assert assemble(disassemble(program)).to_bytes() == raw
+    assert "(57) r12 &= 1" in disassemble(program, opcodes=True)
+    assert assemble(disassemble(program, opcodes=True)).to_bytes() == raw
