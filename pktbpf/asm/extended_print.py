@@ -41,6 +41,8 @@ def format_insn(
     if variable is not None:
         return f"r{insn.dst} = ksym[{variable}] ll"
     row = printable_row(insn, second)
+    if insn == (0xBF, insn.dst, insn.src, -1, 0) and max(insn.dst, insn.src) < 11:  # only the kernel makes it
+        return f"r{insn.dst} = &(void __percpu *)(r{insn.src})"
     if row is None:
         return _raw_text(insn)
     upper = second.imm & _U32 if second is not None and row.kind is Kind.LOAD_IMM64 else 0

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # What license_is_gpl_compatible() takes.
 GPL = frozenset({"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"})
+# A call of a function once the kernel has a JIT: its distance stands in off, the function's number in imm.
+_JITED_CALL = re.compile(r"\.insn 0x85, 0, 1, (-?\d+), (\d+)$")
 _NUMBERED = re.compile(r" *\d+: ")
 
 _program = click.option("--program", "name", metavar="NAME", help="Only this program of the object.")
@@ -157,8 +159,19 @@ def _kernel_listing(program: Program, opcodes: bool) -> list[str]:
         number = int(match[1])
         return f"call {names[number]}#{number}" if number in names else match[0]
 
+    def local(match: re.Match[str]) -> str:
+        return f"call pc{int(match[1]):+d}{functions.get(int(match[2]), '')}"
+
+    functions = _functions(program)
     lines = (line.replace("map[fd:", "map[id:") for line in _listing(rewritten, opcodes))
+    lines = (_JITED_CALL.sub(local, line) for line in lines)
     return [re.sub(r"call unknown#(\d+)$", target, line) for line in lines]
+
+
+def _functions(program: Program) -> dict[int, str]:
+    """Number of each function, in order of place as the kernel counts them -> `#name` behind its calls."""
+    known = getattr(program.btf, "functions", {})
+    return {number: f"#{known[slot].name}" for number, slot in enumerate(sorted(known))}
 
 
 def _call_targets() -> dict[int, str]:

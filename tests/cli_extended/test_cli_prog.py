@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pktbpf.cli import cli
 from pktbpf.errors import KernelUnavailable
 from pktbpf.kernel import syscall
 from pktbpf.objfile import load_object
+from pktbpf.program import Program
 
 OBJECTS = sorted(Path("filters/ebpf").glob("*.o"))
 COUNTS = "filters/ebpf/proto_counts.o"
@@ -93,6 +95,27 @@ def test_errors_are_one_line(arguments: list[str], message: str) -> None:
     assert done.exit_code in (1, 2)
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+@pytest.mark.kernel
+def test_the_kernels_calls_of_functions_and_per_cpu_addresses_are_worded() -> None:
+    try:
+        syscall.available()
+    except KernelUnavailable as error:
+        pytest.skip(str(error))
+    path = "tests/objfile/src/calls.o"
+    for name in load_object(path).programs:
+        text = call("prog", "dump", path, "--program", name, "--xlated").stdout
+        assert ".insn 0x85" not in text
+    text = call("prog", "dump", path, "--program", "first", "--xlated").stdout
+    assert re.search(r"\(85\) call pc\+\d+#unused_by_second$", text, re.MULTILINE)
+
+
+def test_a_per_cpu_address_is_worded_as_the_kernel_does() -> None:
+    raw = bytes.fromhex("bf00ffff00000000 9500000000000000")
+    text = disassemble(Program.from_bytes(raw))
+    assert text.startswith("r0 = &(void __percpu *)(r0)\n")
+    assert assemble(text).to_bytes() == raw
 
 
 @pytest.mark.kernel
