@@ -137,7 +137,7 @@ class _Watch(event.Listener):
 
 def watch_compilations(begun: Callable[[], None], ended: Callable[[], None]) -> None:
     """Call `begun` before each compilation and `ended` after it; machine code that was kept needs none."""
-    event.register("numba:compile", _Watch(begun, ended))
+    event.register("numba:compile", _Watch(begun, ended))  # type: ignore[no-untyped-call]
 
 
 def _array(context: Any, builder: Any, kind: Any, value: Any) -> Any:
