@@ -28,21 +28,22 @@ class Instance:
 
     given: maps that exist already and are used in place of fresh ones. admit: the
     check that programs of program arrays go through. cpus: processors that per-CPU maps have values for. env: whose
-    kernel's types and values the kernel's variables have; they are in `variables` by name.
+    kernel's types and values the kernel's variables have; they are in `variables` by name. own: as given, by id() of
+    the definition that a map stands for.
 
     Raises UsageError when a given map has other attributes than the program's definition.
     """
 
     def __init__(
         self, given: Mapping[str, Map] | None = None, *, admit: Callable[[Program], Verified], cpus: int = 1,
-        env: Env | None = None,
+        env: Env | None = None, own: Mapping[int, Map] | None = None,
     ):  # fmt: skip
         self.admit = admit
         self.env = env or Env()
         self.variables: dict[str, Map] = {}
         self.maps: dict[str, Map] = dict(given or {})
         self.cpus = cpus
-        self._by_definition: dict[int, Map] = {}
+        self._by_definition: dict[int, Map] = dict(own or {})
         self._definitions: list[MapSpec] = []
         self._programs: dict[int, Verified] = {}
 

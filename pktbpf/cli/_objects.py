@@ -13,6 +13,7 @@ from pktbpf.errors import UsageError
 if TYPE_CHECKING:
     from pktbpf.maps.face import Map
     from pktbpf.objfile import Object
+    from pktbpf.program import MapSpec
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,7 +29,7 @@ def object_options(function: F) -> F:
         click.option("--btf", metavar="FILE", help="The kernel's own types, raw BTF or ELF [the running kernel's]."),
         click.option("--maps", metavar="DIR",
                      help="Begin with the programs' maps of this directory; replay also keeps them there from run to "
-                          "run, and what they handed out."),
+                          "run, and what they handed out; variables of OBJECT.o as OBJECT.bss and OBJECT.data."),
         click.option("--map", "contents", multiple=True, metavar="NAME=FILE.json",
                      help="First contents of a map, as JSON."),
     )):  # fmt: skip
@@ -37,10 +38,20 @@ def object_options(function: F) -> F:
 
 
 class Chosen(NamedTuple):
-    """A filter of a command line: what to run, and the name to show."""
+    """A filter of a command line: what to run, the name to show, and the file that it is from where it has maps."""
 
     source: Any
     name: str
+    file: str = ""
+
+
+class Kept(NamedTuple):
+    """Maps of a run before: those that all programs share, by name, and data sections, which are one object's alone, by
+    file and section and by id() of their definitions."""
+
+    shared: dict[str, Map]
+    sections: dict[tuple[str, str], Map]
+    own: dict[int, Map]
 
 
 class Choice(NamedTuple):
@@ -84,7 +95,7 @@ def choose(
         wanted = [name for name in programs if name in objects[one].programs]
         several = len(wanted) > 1
         found = [objects[one].program(name) for name in wanted] or [objects[one].program()]
-        chosen += [Chosen(program, f"{one}: {program.name}" if several else one) for program in found]
+        chosen += [Chosen(program, f"{one}: {program.name}" if several else one, one) for program in found]
     return Choice(chosen, list(objects.values()), variables)
 
 
@@ -135,43 +146,123 @@ def assignments(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
     return found
 
 
-def load_maps(directory: str, chosen: Sequence[Chosen], cpus: int) -> dict[str, Map]:
-    """The maps that a directory keeps and the programs name, by name; nothing where there is no directory yet.
+def load_maps(directory: str | None, chosen: Sequence[Chosen], cpus: int) -> Kept:
+    """The maps that a directory keeps and the programs name; nothing where there is no directory (yet).
 
-    cpus: processors that per-CPU maps must have values for.
+    cpus: processors that per-CPU maps must have values for. Raises UsageError for a map that does not fit, or that two
+    objects define differently.
     """
+    found = Kept({}, {}, {})
+    if directory is None:
+        return found
     if Path(directory).exists() and not Path(directory).is_dir():
         raise UsageError(f"--maps {directory}: not a directory")
     from pktbpf.maps import store
-    from pktbpf.program import Program
-    from pktbpf.replayer.livemaps import HANDED_OUT, definitions, kept
+    from pktbpf.objfile.btf import Btf
+    from pktbpf.objfile.btf_data import DataType
+    from pktbpf.replayer.livemaps import HANDED_OUT
 
-    programs = [one.source for one in chosen if isinstance(one.source, Program)]
-    wanted = {name: spec for program in programs for name, spec in definitions(program).items() if kept(spec)}
-    kinds = {name: one for name, one in store.load(directory).items() if name in wanted}
-    found = {name: one for name, one in kinds.items() if one.kind not in HANDED_OUT}
-    for name, one in found.items():
-        if one.percpu and one.possible_cpus < cpus:
-            raise UsageError(f"--maps: {name} has values for {one.possible_cpus} processors, this run needs {cpus}")
-        for kind in ("key_type", "value_type"):
-            setattr(one, kind, getattr(wanted[name], kind, None))
+    wanted = _wanted(chosen)
+    there = store.load(directory, make_type=lambda raw, number: DataType.of(Btf.parse(raw), number))
+    for one, name, spec in wanted:
+        kept_as = _kept_name(one.file, name)
+        have = there.get(kept_as)
+        if have is None or have.kind in HANDED_OUT:
+            continue
+        difference = _difference(have, spec, section=kept_as != name)
+        if difference:
+            raise UsageError(
+                f"--maps: {store.path_of(directory, kept_as)} has {difference[0]}, {one.file or one.name} wants"
+                f" {difference[1]}; remove that file to begin anew, or give another directory"
+            )
+        if have.percpu and have.possible_cpus < cpus:
+            raise UsageError(f"--maps: {name} has values for {have.possible_cpus} processors, this run needs {cpus}")
+        have.key_type, have.value_type = getattr(spec, "key_type", None), getattr(spec, "value_type", None)
+        if kept_as == name:
+            found.shared[name] = have
+        else:
+            found.sections[one.file, name] = found.own[id(spec)] = have
     return found
 
 
-def save_maps(directory: str, maps: Mapping[str, Map]) -> None:
-    """Keep the maps of a run for the next one."""
+def _wanted(chosen: Sequence[Chosen]) -> list[tuple[Chosen, str, MapSpec]]:
+    """Definitions of maps to keep, each with its filter and name. Raises UsageError where two objects would keep
+    different things under one name."""
+    from pktbpf.program import Program
+    from pktbpf.replayer.livemaps import definitions, kept
+
+    wanted = [
+        (one, name, spec)
+        for one in chosen
+        if isinstance(one.source, Program)
+        for name, spec in definitions(one.source).items()
+        if kept(spec)
+    ]
+    first: dict[str, tuple[Chosen, str, MapSpec]] = {}
+    for one, name, spec in wanted:
+        kept_as = _kept_name(one.file, name)
+        other, _, before = first.setdefault(kept_as, (one, name, spec))
+        if (other.file or other.name) == (one.file or one.name):
+            continue
+        both = f"{other.file or other.name} and {one.file or one.name}"
+        if kept_as != name:
+            raise UsageError(f"--maps: {both} would both keep their variables as {kept_as}; rename one of the files")
+        for what in SHAPE:
+            if getattr(before, what) != getattr(spec, what):
+                raise UsageError(
+                    f"--maps: {both} both have a map {name!r}, with {what} {getattr(before, what)} and"
+                    f" {getattr(spec, what)}; run them apart, each with a directory of its own"
+                )
+    return wanted
+
+
+SHAPE = ("kind", "key_size", "value_size", "max_entries")
+
+
+def _kept_name(file: str, name: str) -> str:
+    """What a directory calls a map: its name, of a data section OBJECT.bss as libbpf does (which cuts OBJECT short)."""
+    from pktbpf.replayer.livemaps import is_section
+
+    return f"{Path(file).name.partition('.')[0]}{name}" if is_section(name) else name
+
+
+def _difference(have: Map, want: MapSpec, *, section: bool) -> tuple[str, str] | None:
+    """How a kept map is not what a program wants: what it has and what is wanted; of variables also their names."""
+    for what in SHAPE:
+        pair = (getattr(have.spec, what), getattr(want, what))
+        if pair[0] != pair[1]:
+            return f"{what} {pair[0]}", str(pair[1])
+    kinds = (have.value_type, getattr(want, "value_type", None))
+    if not section or None in kinds:
+        return None
+    # Zeros decoded show names and nesting of all variables: what two layouts of one size differ in.
+    layouts = [kind.decode(bytes(want.value_size)) for kind in kinds if kind is not None]
+    if layouts[0] != layouts[1]:
+        names = [", ".join(layout) for layout in layouts]
+        return f"variables {names[0]}", names[1] if names[0] != names[1] else "other types of them"
+    return None
+
+
+def save_maps(directory: str, chosen: Sequence[Chosen], maps: Sequence[Mapping[str, Map]]) -> None:
+    """Keep the maps of a run for the next one. maps: of each filter in order, by name."""
     from pktbpf.maps import store
     from pktbpf.replayer.livemaps import kept
 
-    store.save({name: one for name, one in maps.items() if kept(one.spec) and not one.frozen}, directory)
+    found: dict[str, Map] = {}
+    for one, named in zip(chosen, maps, strict=True):
+        for name, each in named.items():
+            if kept(each.spec) and not each.frozen:
+                found.setdefault(_kept_name(one.file, name), each)
+    store.save(found, directory)
 
 
 def first_contents(
-    objects: Sequence[Object], maps: Mapping[str, Map], kept: Iterable[str], values: Mapping[str, str],
-    files: Mapping[str, str],
+    objects: Sequence[Object], maps: Mapping[str, Map], sections: Mapping[tuple[str, str], Map],
+    values: Mapping[str, str], files: Mapping[str, str],
 ) -> None:  # fmt: skip
-    """What live maps hold before the first packet: `values` (--set) in those that were kept, then `files` (--map)."""
-    apply_values(objects, {name: one for name, one in maps.items() if name in kept}, values)
+    """What live maps hold before the first packet: `values` (--set) in data sections that were kept, which `sections`
+    has as Kept does, then `files` (--map)."""
+    apply_values(objects, sections, values)
     preset(maps, files)
 
 
@@ -186,13 +277,18 @@ def preset(maps: Mapping[str, Map], files: Mapping[str, str]) -> None:
         fill_from(maps[name], path)
 
 
-def apply_values(objects: Sequence[Object], maps: Mapping[str, Map], values: Mapping[str, str]) -> None:
-    """Variables set in data maps that were kept from a run before: they begin with what --set says, too."""
+def apply_values(
+    objects: Sequence[Object], sections: Mapping[tuple[str, str], Map], values: Mapping[str, str]
+) -> None:
+    """Variables set in data maps that were kept from a run before: they begin with what --set says, too.
+
+    sections: those maps, by file of the object and name of the section.
+    """
     for found in objects:
         for name in values:
             named = [one for known, one in found.variables.items() if _names(name, known)]
             variable = max(named, key=lambda one: len(one.name), default=None)
-            one = maps.get(variable.map) if variable is not None else None
+            one = sections.get((found.path, variable.map)) if variable is not None else None
             if one is None or variable is None or one.frozen:
                 continue
             one.update(bytes(4), variable.replace(one.lookup(bytes(4)), name[len(variable.name) :], values[name]))

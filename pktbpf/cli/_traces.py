@@ -58,10 +58,11 @@ def tracer(options: dict[str, Any], limit: int | None = None) -> Tracer:
     programs = [options["program"]] if options["program"] is not None else []
     choice = _objects.choose([options["prog"]], programs, values, options["btf"])
     env = replace(environment(env, metadata), variables=choice.variables)
-    kept = _objects.load_maps(options["maps"], choice.filters, env.cpu + 1) if options["maps"] is not None else {}
+    kept = _objects.load_maps(options["maps"], choice.filters, env.cpu + 1)
+    sections = {name: one for (_, name), one in kept.sections.items()}  # of the one object that there is
     walk = Tracer(
-        options["capture"], choice.filters[0].source, attach=options["attach"], env=env, maps=kept,
+        options["capture"], choice.filters[0].source, attach=options["attach"], env=env, maps=kept.shared | sections,
         optimize=not options["no_optimize"], limit=limit or LIMIT,
     )  # fmt: skip
-    _objects.first_contents(choice.objects, walk.maps(), kept, values, contents)
+    _objects.first_contents(choice.objects, walk.maps(), kept.sections, values, contents)
     return walk

@@ -123,7 +123,7 @@ def command(**values: Any) -> int:
 def _replay(options: Options) -> int:
     _check(options)
     engine = _coverage.engine_for(options.coverage, options.engine)
-    session = _session(options, engine)
+    session, filters = _session(options, engine)
     interrupted = False
     try:
         session.run(options.sources)
@@ -134,7 +134,7 @@ def _replay(options: Options) -> int:
         raise
     finally:
         if options.maps is not None:
-            _objects.save_maps(options.maps, session.results.maps)
+            _objects.save_maps(options.maps, filters, [one.maps for one in session.results.filters])
         _coverage.save(options.coverage, engine, quiet=options.quiet)
     results = session.results
     _summary(results, options)
@@ -179,8 +179,8 @@ def _check(options: Options) -> None:
         raise click.UsageError("-w - leaves no standard output for packets")
 
 
-def _session(options: Options, engine: Any) -> Session:
-    """The session with all its sinks; filters are loaded and checked before anything is written."""
+def _session(options: Options, engine: Any) -> tuple[Session, list[_objects.Chosen]]:
+    """The session with all its sinks, and its filters in order, loaded and checked before anything is written."""
     from pktbpf.capture import linktypes
     from pktbpf.engine.base import profile
     from pktbpf.replayer.livemaps import MapSpace
@@ -193,8 +193,8 @@ def _session(options: Options, engine: Any) -> Session:
     contents = _objects.assignments(options.contents, "--map", "NAME=FILE.json")
     filters, objects, variables = _objects.choose(options.filters, options.program, values, options.btf)
     env = replace(env, variables=variables)
-    given = _objects.load_maps(options.maps, filters, env.cpu + 1) if options.maps is not None else {}
-    space = MapSpace(given, cpus=env.cpu + 1, env=env)
+    before = _objects.load_maps(options.maps, filters, env.cpu + 1)
+    space = MapSpace(before.shared, cpus=env.cpu + 1, env=env, own=before.own, shared=options.maps is not None)
     chosen = [
         Selection(
             one.source, engine=engine, profile=socket, env=env, optimize=not options.no_optimize,
@@ -206,9 +206,9 @@ def _session(options: Options, engine: Any) -> Session:
         chosen, profile=socket, env=env, linktype=linktype, count=options.count,
         indeterminate=options.indeterminate,  # type: ignore[arg-type]
     )  # fmt: skip
-    _objects.first_contents(objects, session.results.maps, given, values, contents)
+    _objects.first_contents(objects, session.results.maps, before.sections, values, contents)
     session.sinks = _sinks(options, session)
-    return session
+    return session, filters
 
 
 def _sinks(options: Options, session: Session) -> list[Sink]:

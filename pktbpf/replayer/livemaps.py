@@ -48,12 +48,24 @@ def kept(definition: MapSpec) -> bool:
     return definition.kind not in UNKEPT and not getattr(definition, "frozen", False)
 
 
+def is_section(name: str) -> bool:
+    """Whether a map of this name holds a data section, the variables of one object: no map in C begins with a dot."""
+    return name.startswith(".")
+
+
 class MapSpace:
     """Makes the maps of programs live. given: maps that exist already, by name. cpus: processors of per-CPU maps.
-    env: the kernel that programs of program arrays are verified with and variables are of."""
+    env: the kernel that programs of program arrays are verified with and variables are of. own: maps that exist already
+    for one object only, such as its variables, by id() of their definitions. shared: maps that a program makes are
+    given to the objects after it, as pinned ones are; data sections never."""
 
-    def __init__(self, given: Mapping[str, Map] | None = None, *, cpus: int = 1, env: Env | None = None):
+    def __init__(
+        self, given: Mapping[str, Map] | None = None, *, cpus: int = 1, env: Env | None = None,
+        own: Mapping[int, Map] | None = None, shared: bool = False,
+    ):  # fmt: skip
         self._given = dict(given or {})
+        self._own = dict(own or {})
+        self._shared = shared
         self._env = env or Env()
         self._admit = partial(verify, kernel_btf=self._env.kernel_btf)
         self._cpus = cpus
@@ -69,6 +81,10 @@ class MapSpace:
         wanted = definitions(program)
         instance = self._instance(list(program.maps.values()), wanted)
         bound = instance.bind(verified)
+        if self._shared:
+            for name in wanted.keys() & instance.maps.keys():
+                if not is_section(name) and kept(wanted[name]):
+                    self._given.setdefault(name, instance.maps[name])
         return bound, {name: one for name, one in instance.maps.items() if name in wanted or not one.spec.name}
 
     def _instance(self, direct: Iterable[Any], wanted: Mapping[str, MapSpec]) -> Instance:
@@ -83,7 +99,7 @@ class MapSpace:
                     instance.maps.setdefault(name, self._given[name])
                 return instance
         given = {name: self._given[name] for name in wanted if name in self._given}
-        instance = Instance(given, admit=self._admit, cpus=self._cpus, env=self._env)
+        instance = Instance(given, admit=self._admit, cpus=self._cpus, env=self._env, own=self._own)
         self._instances.append((identities, instance))
         self._definitions += all_of_them
         return instance

@@ -126,10 +126,13 @@ class Results:
 
     @property
     def maps(self) -> dict[str, Map]:
-        """The live maps of all filters by name; of two different maps of one name that of the first filter."""
+        """The live maps of all filters by name; of different maps of one name the first filter's has it, the others'
+        are FILTER:NAME."""
         found: dict[str, Map] = {}
-        for result in reversed(self.filters):
-            found.update(result.maps)
+        for result in self.filters:
+            for name, one in result.maps.items():
+                if found.setdefault(name, one) is not one and all(one is not other for other in found.values()):
+                    found[f"{result.name}:{name}"] = one
         return found
 
     @property
