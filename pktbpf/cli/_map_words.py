@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pktbpf.errors import UsageError
+from pktbpf.errors import MapError, UsageError
 
 if TYPE_CHECKING:
     from pktbpf.maps.face import Map
@@ -41,22 +42,23 @@ def number(words: Sequence[str], what: str) -> int:
         raise UsageError(f"{what} takes a number, not {' '.join(words) or 'nothing'}") from None
 
 
-def data(words: Sequence[str], size: int, kind: Any, what: str, *, trie: bool = False) -> Any:
+def data(words: Sequence[str], size: int, kind: Any, what: str, *, trie: bool = False) -> bytes:
     """A key or value: `hex 06 00 00 00`, bytes as numbers, one number, JSON of the map's type, or an address prefix.
 
-    Bytes for everything but a prefix. kind: the map's BTF codec or None.
+    kind: the map's BTF codec or None. trie: whether this is the key of an LPM_TRIE, the only one that may be a prefix.
     """
-    if not words:
+    if not words or not words[0]:
         raise UsageError(f"{what} needs data: hex bytes, a number, or JSON of the map's type")
     if words[0] == "hex":
         return _bytes(words[1:], 16, size, what)
     if len(words) > 1 or size == 1:
         return _bytes(words, 0, size, what)
     (word,) = words
-    if trie and kind is None and ("/" in word or "." in word or ":" in word):
-        return word
+    if trie and word[0] not in "{[" and any(mark in word for mark in "/.:"):
+        return _prefix(word, size, what)
     if kind is not None:
-        return kind.encode(_typed(word))
+        encoded: bytes = kind.encode(_typed(word))
+        return encoded
     try:
         value = int(word, 0)
         return value.to_bytes(size, "little", signed=value < 0)
@@ -64,6 +66,16 @@ def data(words: Sequence[str], size: int, kind: Any, what: str, *, trie: bool = 
         raise UsageError(f"{what} takes bytes or a number, not {word!r}; the map has no type for JSON") from None
     except OverflowError:
         raise UsageError(f"{what}: {word} does not fit in {size} bytes") from None
+
+
+def _prefix(word: str, size: int, what: str) -> bytes:
+    """The key of an address prefix."""
+    from pktbpf.maps import codec
+
+    try:
+        return codec.prefix(word, size)
+    except MapError as error:
+        raise UsageError(f"{what}: {error.reason}") from None
 
 
 def _typed(word: str) -> Any:
@@ -76,6 +88,9 @@ def _typed(word: str) -> Any:
 def _bytes(words: Sequence[str], base: int, size: int, what: str) -> bytes:
     if base == 16 and len(words) == 1 and len(words[0]) == 2 * size:
         words = [words[0][at : at + 2] for at in range(0, 2 * size, 2)]
+    for word in words:
+        if base == 16 and word.strip(string.hexdigits + "xX"):
+            raise UsageError(f"{what}: {word!r} after 'hex' is no hexadecimal byte such as 1f")
     if len(words) != size:
         raise UsageError(f"{what} takes {size} bytes, not {len(words)}")
     try:

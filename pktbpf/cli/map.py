@@ -33,7 +33,7 @@ def command() -> None:
 
     \b
     Examples:
-      pktbpf map dump state/counts
+      pktbpf map dump state/counts --nonzero
       pktbpf map lookup state/counts key 6
       pktbpf map update state/allowed key 10.0.0.0/8 value 1
       pktbpf map create state/ports type hash key 4 value 8 entries 1024
@@ -76,8 +76,21 @@ def _open(path: str) -> Map:
 
     file = _file(path)
     if not file.is_file():
-        raise MapError(2, f"{path}: No such file or directory")
+        raise MapError(2, f"{path}: {_instead(path, file)}No such file or directory")
     return store.load_one(file, make_type=_codec)
+
+
+def _instead(path: str, file: Path) -> str:
+    """What to name in place of a map that is not there: the maps that its directory, or the path itself, has."""
+    import urllib.parse
+
+    place = Path(path) if Path(path).is_dir() else file.parent
+    names = sorted(urllib.parse.unquote(one.stem) for one in place.glob("*.json"))
+    if place == Path(path):
+        return f"a directory, name one of its maps ({', '.join(names) or 'there are none'}): "
+    if not names:
+        return ""
+    return f"{place} has {', '.join(names)}; programs and constants (.rodata) are not kept: "
 
 
 def _save(m: Map, path: str, others: dict[str, Map]) -> None:
@@ -123,11 +136,16 @@ def _key(m: Map, given: dict[str, list[str]], *, needed: bool = True) -> Any:
 
 @command.command()
 @_path_argument
+@click.option("--nonzero", is_flag=True, help="Leave out entries whose value is all zeros, on all processors.")
 @_format_option
-def dump(path: str, form: str) -> None:
-    """Print all entries."""
+def dump(path: str, nonzero: bool, form: str) -> None:
+    """Print all entries; with --nonzero of a large array only those that hold something."""
     m = _open(path)
-    entries = list(_entries(m))
+    if m.kind == "PROG_ARRAY":
+        _dump_programs(m, form)
+        return
+    everything = list(_entries(m))
+    entries = [(key, value) for key, value in everything if any(value)] if nonzero else everything
     if form == "json":
         click.echo(json.dumps([words_of.json_entry(m, key, value) for key, value in entries], separators=(",", ":")))
     elif (m.key_type is not None or m.value_type is not None) and m.key_size:
@@ -136,7 +154,20 @@ def dump(path: str, form: str) -> None:
     else:
         for key, value in entries:
             click.echo(words_of.text_entry(m, key or b"", value))
-        click.echo(f"Found {len(entries)} element{'' if len(entries) == 1 else 's'}")
+        zeros = f", left out {len(everything) - len(entries)} of zeros" if nonzero else ""
+        click.echo(f"Found {len(entries)} element{'' if len(entries) == 1 else 's'}{zeros}")
+
+
+def _dump_programs(m: Map, form: str) -> None:
+    """Entries of a program array, whose values are programs: a file keeps their names."""
+    found = {index: str(getattr(one, "name", "")) for index, one in sorted(m.targets.items())}
+    if form == "json":
+        click.echo(json.dumps([{"key": index, "program": name} for index, name in found.items()]))
+        return
+    for index, name in found.items():
+        click.echo(f"key: {index.to_bytes(4, 'little').hex(' ')}  program: {name}")
+    put_in = "" if found else "; a replay puts programs in and keeps none"
+    click.echo(f"Found {len(found)} element{'' if len(found) == 1 else 's'}{put_in}")
 
 
 def _entries(m: Map) -> Iterator[tuple[bytes | None, bytes]]:
@@ -248,17 +279,36 @@ def create(path: str, words: tuple[str, ...]) -> None:
         raise MapError(17, f"{path}: File exists")
     if len(given.get("type", [])) != 1:
         raise UsageError("a type is needed: type hash, type array, ...")
+    kind = _kind(given["type"][0])
     numbers = {name: words_of.number(given[name], name) for name in CREATE[1:] if name in given and name not in (
         "name", "inner_map")}  # fmt: skip
+    if "entries" not in given and not kind.endswith("_STORAGE"):
+        raise UsageError("the number of entries is needed: entries N")
     inner = _inner(path, given["inner_map"]) if "inner_map" in given else None
     name = given["name"][0] if given.get("name") else _kernel_name(_name(path))
     m = Map(
-        given["type"][0], numbers.get("key", 0), numbers.get("value", 0), numbers.get("entries", 0),
+        kind, numbers.get("key", 0), numbers.get("value", 0), numbers.get("entries", 0),
         numbers.get("flags", 0), name, inner=inner, extra=numbers.get("extra", 0),
         possible_cpus=max(numbers.get("cpus", 1), 1),
     )  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
     store.save_one(m, file)
+
+
+def _kind(word: str) -> str:
+    """The kind that a word after `type` names. Raises UsageError with a close match, else with all there are."""
+    import difflib
+
+    from pktbpf.abi.map_kinds import BY_NAME
+    from pktbpf.maps.attributes import MEANINGLESS
+
+    name = word.upper().removeprefix("BPF_MAP_TYPE_")
+    if name in BY_NAME:
+        return name
+    known = [one.lower() for one, kind in BY_NAME.items() if kind.number and one not in MEANINGLESS]
+    close = difflib.get_close_matches(word.lower(), known, 1)
+    said = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+    raise UsageError(f"no map type {word!r}; {said}")
 
 
 def _inner(path: str, words: list[str]) -> Map:

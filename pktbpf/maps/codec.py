@@ -51,9 +51,19 @@ def prefix(text: str, size: int) -> bytes:
     """Key of an LPM_TRIE for `10.0.0.0/8`, `2001:db8::/32` or an address. size: of the key, 8 for IPv4, 20 for IPv6."""
     try:
         network = ipaddress.ip_interface(text)
-    except ValueError as error:
-        raise MapError(errno.EINVAL, f"{text!r} is no address prefix: {error}") from None
+    except ValueError:
+        raise MapError(errno.EINVAL, f"{text!r} is no address prefix: {_no_prefix(text)}") from None
     raw = network.network.prefixlen.to_bytes(4, "little") + network.ip.packed
     if len(raw) != size:
         raise MapError(errno.EINVAL, f"{text!r} makes a key of {len(raw)} bytes, the map has {size}")
     return raw
+
+
+def _no_prefix(text: str) -> str:
+    """What is wrong with a text that is no prefix."""
+    address, _, _ = text.partition("/")
+    try:
+        longest = ipaddress.ip_address(address).max_prefixlen
+    except ValueError:
+        return f"{address!r} is no IPv4 or IPv6 address"
+    return f"the length is a number of bits, at most {longest}"

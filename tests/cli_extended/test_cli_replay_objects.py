@@ -50,6 +50,10 @@ def test_variables_are_each_objects_own(tmp_path: Path) -> None:
     assert set(json.loads(done.stdout)["maps"]) == {".bss", f"{second}:.bss"}
     assert "420" in str(variables(state / "first.bss"))
     assert "4200" in str(variables(state / "second.bss"))
+    tell = build(tmp_path, "tell", f"__u64 seen;\n{RUN} return seen += 1;")
+    assert replay("-F", tell, "--maps", str(state), "-q").exit_code == 0
+    traced = CliRunner().invoke(cli, ["trace", WEB, "-F", tell, "--maps", str(state), "-n", "1", "--format", "json"])
+    assert json.loads(traced.stdout)["verdict"] == 211
     assert replay("-F", first, "--maps", str(state), "--set", "seen=5", "-q").exit_code == 0
     assert "215" in str(variables(state / "first.bss"))
 

@@ -85,7 +85,12 @@ def test_errors_are_the_kernels(home: Path) -> None:
         ("lookup flows 6", "expected 'key'"),
         ("update flows key 6", "a value is needed"),
         ("update flows key 6 key 7 value 1", "there twice"),
+        ("lookup flows key hex zz", "key: 'zz' after 'hex' is no hexadecimal byte"),
+        ("lookup flows key hex 1 2 zz 4", "key: 'zz' after 'hex' is no hexadecimal byte"),
         ("create other key 4", "a type is needed"),
+        ("create other type hsh key 4 value 8 entries 1", "no map type 'hsh'; did you mean hash?"),
+        ("create other type qqqq key 4 value 8 entries 1", "no map type 'qqqq'; there are hash, array, "),
+        ("create other type hash key 4 value 8", "the number of entries is needed: entries N"),
         ("create other type hash key four", "key takes a number"),
     ],
 )
@@ -139,3 +144,45 @@ def test_typed_maps_speak_json(home: Path) -> None:
                     if e["formatted"]["key"] == 17]  # fmt: skip
     assert formatted["value"]["bytes"] == 60
     assert "no field" in failed(home, 2, "update counts", "key", "17", "value", '{"nothing": 1}')
+
+
+def test_prefixes_are_keys_of_typed_tries_as_of_untyped_ones(home: Path) -> None:
+    """The example of `pktbpf map --help` on the shipped filter, whose keys are a structure."""
+    arguments = ["replay", "pcaps/arp.pcap", "-F", "filters/ebpf/allow_lpm.o", "--maps", str(home), "-q"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    done(home, "update allowed key 10.0.0.0/8 value 1")
+    (entry,) = json.loads(done(home, "dump allowed", "--format", "json"))
+    assert entry["key"] == ["0x08", "0x00", "0x00", "0x00", "0x0a", "0x00", "0x00", "0x00"]
+    done(home, "update allowed", "key", json.dumps(entry["formatted"]["key"]), "value", "2")
+    assert len(json.loads(done(home, "dump allowed"))) == 1
+    done(home, "create plain type lpm_trie key 8 value 4 entries 4 flags 1")
+    for name in ("allowed", "plain"):
+        said = failed(home, 2, f"update {name} key 10.1.2.3/40 value 1")
+        assert said.endswith("key: '10.1.2.3/40' is no address prefix: the length is a number of bits, at most 32")
+        assert "'10.1.2' is no IPv4 or IPv6 address" in failed(home, 2, f"update {name} key 10.1.2/8 value 1")
+        assert "makes a key of 20 bytes" in failed(home, 2, f"update {name} key 2001:db8::/32 value 1")
+
+
+def test_zeros_are_left_out_on_demand(home: Path) -> None:
+    done(home, "create cpus type percpu_array key 4 value 8 entries 256 cpus 4")
+    done(home, "update cpus key 7 value 1")
+    assert done(home, "dump cpus").count("\n") == 256 * 6 + 1
+    short = done(home, "dump cpus --nonzero")
+    assert short.startswith("key:\n07 00 00 00\nvalue (CPU 00): 01 ")
+    assert short.endswith("Found 1 element, left out 255 of zeros\n")
+    assert short.count("\n") == 7
+    assert len(json.loads(done(home, "dump cpus --nonzero --format json"))) == 1
+
+
+def test_what_cannot_be_dumped_says_what_can(home: Path) -> None:
+    done(home, "create flows type hash key 4 value 8 entries 1")
+    done(home, "create jumps type prog_array key 4 value 4 entries 2")
+    assert "a directory, name one of its maps (flows, jumps): No such file" in failed(home, 1, "dump .")
+    said = failed(home, 1, "dump flow")
+    assert "has flows, jumps; programs and constants (.rodata) are not kept: No such file" in said
+    assert done(home, "dump jumps") == "Found 0 elements; a replay puts programs in and keeps none\n"
+    file = home / "jumps.json"
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps({**document, "entries": [{"key": "01000000", "program": "parse_ip"}]}))
+    assert done(home, "dump jumps") == "key: 01 00 00 00  program: parse_ip\nFound 1 element\n"
+    assert json.loads(done(home, "dump jumps --format json")) == [{"key": 1, "program": "parse_ip"}]
