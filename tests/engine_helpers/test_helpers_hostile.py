@@ -22,7 +22,7 @@ from pktbpf.isa.extended import BY_CODE, Insn
 from pktbpf.maps.face import Map
 from pktbpf.program import Program
 
-COUNT = int(os.environ.get("PKTBPF_HOSTILE_PROGRAMS", "1500"))
+COUNT = int(os.environ.get("PKTBPF_HOSTILE_PROGRAMS", "1000"))
 PACKET = bytes(range(64))
 
 

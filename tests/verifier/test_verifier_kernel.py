@@ -20,7 +20,7 @@ from verifier_oracle import MAPS, Oracle, difference
 from pktbpf.verifier import walk
 
 SEED = int(os.environ.get("PKTBPF_VERIFIER_SEED", "1000000"))
-COUNT = int(os.environ.get("PKTBPF_VERIFIER_COUNT", "8000"))
+COUNT = int(os.environ.get("PKTBPF_VERIFIER_COUNT", "7000"))
 # Programs with longer walks are left out: the live kernel needs seconds to give up on one.
 LONGEST = 20_000
 

@@ -145,7 +145,8 @@ def test_versions_in_between_and_outside() -> None:
     for text in ("5.9", "4.19"):
         with pytest.raises(UsageError, match=r"older than 5\.10"):
             profile(text)
-    for text in ("6", "6.1.5", "six", ""):
+    assert profile("6.1.5") == profile("6.1.0-28-amd64") == profile("6.1")
+    for text in ("6", "6.x", "six", ""):
         with pytest.raises(UsageError, match="not a version"):
             profile(text)
 
