@@ -23,21 +23,26 @@ TITLES = {
 def section() -> str:
     """Everything between the two marks."""
     lines: list[str] = []
-    machine: dict[str, Any] = {}
+    machines: dict[str, list[str]] = {}
     for question, title in TITLES.items():
         path = HERE / "results" / f"{question}.json"
         if not path.exists():
             continue
         result = json.loads(path.read_text())
-        machine = machine or result["machine"]
+        machines.setdefault(described(result["machine"]), []).append(question)
         facts = {**result, "bytes": result.get("bytes", 0) / 1e6}
         lines += ["", f"| {title.format(**facts)} | {result['unit']} | ratio |", "|---|---:|---:|"]
         lines += [f"| {name} | {number(row['median'])} | {row['ratio']:.2f} |" for name, row in result["rows"].items()]
-    if machine:
-        where = f"{machine['cpus']} cores of {machine['cpu']}, Linux {machine['kernel']}"
-        versions = f"Python {machine['python']}, numba {machine['versions']['numba']}"
-        lines += ["", f"Medians of interleaved rounds on {where}, {versions}."]
+    for where, questions in machines.items():
+        of = "" if len(machines) == 1 else f" ({', '.join(questions)})"
+        lines += ["", f"Medians of interleaved rounds{of} on {where}."]
     return "\n".join(lines) + "\n\n"
+
+
+def described(machine: dict[str, Any]) -> str:
+    """One machine in words; its kernel's build apart, which does not decide figures."""
+    where = f"{machine['cpus']} cores of {machine['cpu']}, Linux {machine['kernel'].partition('-')[0]}"
+    return f"{where}, Python {machine['python']}, numba {machine['versions']['numba']}"
 
 
 def number(value: float) -> str:
