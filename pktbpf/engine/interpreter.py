@@ -66,6 +66,8 @@ class Workspace:
     addresses: Words = field(default_factory=lambda: np.zeros(4, dtype=np.uint64))
     regions: Words = field(default_factory=lambda: np.zeros((CONTEXT_REGION + 1, WIDTH), dtype=np.uint64))
 
+    aimed_at: Words | None = None
+
     def __post_init__(self) -> None:
         self.block[int(B_REGS) // 8] = self.regs.ctypes.data
         self.block[int(B_STATE) // 8] = self.state.ctypes.data
@@ -89,6 +91,7 @@ class Workspace:
         self.block[int(B_FUNCTIONS) // 8], self.block[int(B_LAST) // 8] = functions.ctypes.data, len(functions)
         self.block[int(B_REGIONS) // 8], self.block[int(B_COUNT) // 8] = regions.ctypes.data, len(regions)
         self.addresses[1], self.addresses[2] = data.ctypes.data, meta.ctypes.data
+        self.aimed_at = regions
 
 
 @dataclass(slots=True)
@@ -126,7 +129,9 @@ class Interpreted:
                 self._relinked()
             groups = self.groups
             work.place(regions)
-        work.aim(regions, skbs.data, meta, self.linked.functions)
+        if groups.world or work.aimed_at is not regions:
+            # Without maps and helpers the loop asks for nothing but the table, and finding addresses takes time.
+            work.aim(regions, skbs.data, meta, self.linked.functions)
         run_batch(
             self.linked.words, self.linked.entry, self.zero_memory, self.zero_cb, skbs.data, skbs.base,
             skbs.length, skbs.captured, skbs.head, meta, not len(skbs.meta), skbs.mac_offset, skbs.network_offset,
